@@ -1,0 +1,125 @@
+"""Runs OpenRLHF's own `train_ppo_ray`, flags and all, with our three classes in place of its own.
+
+The command-line module builds its parser under `__main__` and looks classes up by module when it
+runs, so setting them on those modules and handing the flags to runpy is all that is needed. What
+the flags cannot carry (the algorithm, the recorder, the grader) travels on `args.suite`, which
+OpenRLHF passes to every worker inside its strategy.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from algorithms.openrlhf import cpu
+
+if TYPE_CHECKING:
+    from algorithms import Algorithm
+
+OPENRLHF_CLI = "openrlhf.cli.train_ppo_ray"
+
+
+@dataclass
+class Experiment:
+    """What the trainer is given besides OpenRLHF's flags. Everything here must be picklable.
+
+    Attributes:
+        algorithm: the settings object whose methods the trainer calls.
+        make_recorder: opens the ledger and the trace file, in the controller's process.
+        make_grader: starts the grader there; `.grade([(gold, response), ...])` -> verdicts.
+        evaluate: called as evaluate(generate, grader, name, path, step), yields records.
+        benchmarks: name -> path of a JSON-lines file with id, problem, answer.
+        seed: of prompt order and sampling.
+        checkpoint_every: rollout steps between checkpoints.
+        evaluate_at: increasing fractions of the budget at which to evaluate.
+    """
+
+    algorithm: Algorithm
+    make_recorder: Callable[[], Any]
+    make_grader: Callable[[], Any]
+    evaluate: Callable[..., Any]
+    benchmarks: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    checkpoint_every: int = 10
+    evaluate_at: tuple[float, ...] = (0.0, 1.0)
+
+
+def start_ray(gpus: int) -> None:
+    """Join the cluster at RAY_ADDRESS, or start a private one with `gpus` (logical on CPU)."""
+    import ray
+
+    environment = {
+        "TOKENIZERS_PARALLELISM": "false",
+        "NCCL_DEBUG": os.environ.get("NCCL_DEBUG", "WARN"),
+        "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",
+    }
+    if cpu.active():
+        environment |= cpu.ENVIRONMENT
+    options: dict[str, Any] = {
+        "runtime_env": {
+            "env_vars": environment,
+            "worker_process_setup_hook": "algorithms.openrlhf.cpu.prepare_process",
+        },
+    }
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {"num_gpus": gpus, "num_cpus": max(8, 4 * gpus), "include_dashboard": False}
+    ray.init(**options)
+
+
+def train(
+    flags: list[str],
+    experiment: Experiment,
+    *,
+    gpus: int,
+    controller: type | None = None,
+    policy: type | None = None,
+) -> None:
+    """Run `python -m openrlhf.cli.train_ppo_ray FLAGS` with our classes plugged in.
+
+    Args:
+        flags: OpenRLHF's command line, as `flags.command_line` makes it.
+        experiment: see there.
+        gpus: GPUs that a private Ray cluster offers.
+        controller, policy: classes in place of `Controller` and `PolicyActor`, for tests.
+    """
+    cpu.prepare_process()
+    import ray
+
+    start_ray(gpus)
+    try:
+        _plug_in(experiment, controller, policy)
+        saved, sys.argv = sys.argv, [OPENRLHF_CLI, *flags]
+        try:
+            runpy.run_module(OPENRLHF_CLI, run_name="__main__", alter_sys=True)
+        finally:
+            sys.argv = saved
+    finally:
+        ray.shutdown()
+
+
+def _plug_in(experiment: Experiment, controller: type | None, policy: type | None) -> None:
+    import openrlhf.trainer.ppo_trainer as ppo_trainer
+    import openrlhf.trainer.ray.ppo_actor as ppo_actor
+    import openrlhf.trainer.ray.vllm_engine as vllm_engine
+    import openrlhf.utils as openrlhf_utils
+    import ray
+    from openrlhf.utils.utils import get_strategy
+
+    from algorithms.openrlhf.actor import PolicyActor
+    from algorithms.openrlhf.controller import Controller
+    from algorithms.openrlhf.engine import EngineActor
+
+    def get_suite_strategy(args: Any) -> Any:
+        args.suite = experiment
+        if cpu.active():
+            cpu.use_float32(args)
+        return get_strategy(args)
+
+    openrlhf_utils.get_strategy = get_suite_strategy
+    vllm_engine.RolloutRayActor = ray.remote(EngineActor)
+    ppo_actor.PolicyModelActor = ray.remote(num_gpus=1)(policy or PolicyActor)
+    ppo_trainer.PPOTrainer = ray.remote(controller or Controller)

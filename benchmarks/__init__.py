@@ -1,0 +1,1 @@
+"""What is measured: benchmarks, sampling and the grader that serves both reward and score."""

@@ -1,0 +1,1 @@
+"""The conductor: from a matrix file to trained, scored and compared arms in runs.db."""

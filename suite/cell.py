@@ -1,0 +1,71 @@
+"""A cell: one arm on one model with one seed, named by what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1  # raised when a change to the code makes finished cells incomparable with new ones
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything that determines a training run and its scores; plain data throughout.
+
+    `identity` holds content hashes of what lies outside the matrix (local models, data sets).
+    `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing.
+    """
+
+    matrix: str
+    arm: str
+    algorithm: str
+    settings: dict[str, Any]
+    model: str
+    seed: int
+    train: dict[str, Any]
+    evaluate: dict[str, Any]
+    budget: dict[str, float]
+    resources: dict[str, Any]
+    identity: dict[str, str]
+
+    @property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of a hash of the content."""
+        content = {k: v for k, v in asdict(self).items() if k not in ("matrix", "arm")}
+        text = json.dumps({"format": FORMAT, **content}, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def save(self, path: Path) -> None:
+        """As JSON at `path`."""
+        path.write_text(json.dumps(asdict(self), indent=2, sort_keys=True))
+
+    @classmethod
+    def load(cls, path: Path) -> Cell:
+        """The cell that `save` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a database keeps what is too big for it: `runs.db` has the folder `runs/` beside it."""
+
+    db: Path
+
+    @property
+    def root(self) -> Path:
+        return self.db.resolve().with_suffix("")
+
+    def cell(self, cell_id: str) -> Path:
+        """The folder of one cell: spool, logs, checkpoints, policies."""
+        return self.root / "cells" / cell_id
+
+    @property
+    def models(self) -> Path:
+        return self.root / "models"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"

@@ -1,0 +1,194 @@
+"""The command line. Every verb says what it does with --help and fails in one clear line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from rich.console import Console
+
+from suite.cell import Workspace
+from suite.matrix import MatrixError, load_cells
+
+app = typer.Typer(
+    help="Train, score and compare entropy remedies for RLVR at equal measured compute.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+WIDTH_WHEN_PIPED = 140  # a log or a file has no width of its own
+
+console = Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED)
+errors = Console(stderr=True)
+
+MatrixFile = Annotated[Path, typer.Argument(help="The matrix file, e.g. matrix.yaml.")]
+Database = Annotated[
+    Path, typer.Option("--db", help="The database; its folder of the same name is beside it.")
+]
+DEFAULT_DB = Path("runs.db")
+
+
+@app.command()
+def run(matrix: MatrixFile, db: Database = DEFAULT_DB) -> None:
+    """Train and score every cell of a matrix that is not finished yet, then print the comparison.
+
+    Stop it at any point (Ctrl-C, kill -9, power): the same command continues from the last
+    checkpoint. Editing the matrix reruns only the cells that changed.
+    """
+    from suite import scheduler
+    from suite.progress import display
+
+    cells, workspace = load_cells(matrix), Workspace(db)
+    with display(console, cells) as shown:
+        outcomes = scheduler.run(cells, workspace, shown)
+    _print_report(db, cells[0].matrix)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        _say_error(f"{outcome.cell.arm} (seed {outcome.cell.seed}): {outcome.error}")
+        _say_error(f"  its log: {outcome.log}")
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    matrix: MatrixFile,
+    db: Database = DEFAULT_DB,
+    commands: Annotated[bool, typer.Option(help="Print each cell's OpenRLHF command.")] = True,
+) -> None:
+    """Show what a matrix would run: cells, budgets, where arms differ, exact OpenRLHF commands.
+
+    Nothing is started and nothing is written.
+    """
+    from suite.plan import show
+
+    show(console, matrix, load_cells(matrix), Workspace(db), commands)
+
+
+@app.command()
+def status(db: Database = DEFAULT_DB) -> None:
+    """Show every cell of every matrix with its state, progress and cost."""
+    from rich.table import Table
+
+    from suite.store import connect
+
+    with connect(db) as connection:
+        rows = connection.execute(
+            """SELECT matrix, arm, seed, status, coalesce(steps, 0), coalesce(gpu_hours, 0),
+                      budget_unit, budget, attempts, run
+                 FROM runs ORDER BY matrix, position"""
+        ).fetchall()
+    table = Table(
+        *("matrix", "arm", "seed", "status", "steps", "GPU-hours", "budget", "attempts", "cell"),
+        title=str(db),
+    )
+    for matrix, arm, seed, state, steps, hours, unit, budget, attempts, cell in rows:
+        limit = f"{budget:g} {unit}"
+        numbers = [str(steps), f"{hours:.4f}", limit, str(attempts)]
+        table.add_row(matrix or "-", arm or "-", str(seed), state, *numbers, cell)
+    console.print(table)
+
+
+@app.command()
+def report(
+    matrix: Annotated[str, typer.Argument(help="Name of the matrix; the latest by default.")] = "",
+    db: Database = DEFAULT_DB,
+    markdown: Annotated[Path | None, typer.Option(help="Write Markdown here as well.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write CSV here as well.")] = None,
+) -> None:
+    """Print the leaderboard: pass@k with intervals, entropy, length, GPU-hours, overshoot."""
+    _print_report(db, matrix, markdown, csv)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the views of runs.db.")],
+    db: Database = DEFAULT_DB,
+) -> None:
+    """Run a read-only query on runs, traces, evals, pass_at_k, leaderboard, gpu_hours_to_score."""
+    import duckdb
+    from rich.table import Table
+
+    from suite.store import connect
+
+    with connect(db) as connection:
+        try:
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            result = connection.execute(query)
+            rows = result.fetchmany(1000)
+        except duckdb.Error as error:
+            raise typer.BadParameter(str(error).splitlines()[0], param_hint="query") from error
+        table = Table(*(column[0] for column in result.description or []))
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    console.print(table)
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions and devices, and what is wrong with this installation."""
+    from suite.doctor import examine
+
+    if not examine(console):
+        raise typer.Exit(1)
+
+
+def _print_report(
+    db: Path, matrix: str, markdown: Path | None = None, csv: Path | None = None
+) -> None:
+    from suite.report import leaderboard, matrices
+
+    known = matrices(db)
+    name = matrix or (known[0] if known else "")
+    if name not in known:
+        raise typer.BadParameter(f"no matrix {name!r} in {db}; there are: {', '.join(known)}")
+    reports = leaderboard(db, name)
+    if not reports:
+        console.print(f"{name}: nothing has been evaluated yet; `suite status` shows how far it is")
+    for one in reports:
+        console.print(one.table())
+    for path, text in (
+        (markdown, "\n".join(one.markdown() for one in reports)),
+        (csv, "".join(one.csv() for one in reports)),
+    ):
+        if path:
+            path.write_text(text)
+            console.print(f"written: {path}")
+
+
+def _say_error(text: str) -> None:
+    errors.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: expected errors become one line and exit status 2 (bad input) or 1."""
+    from suite.scheduler import Busy
+    from suite.store import NoDatabase
+
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except click.ClickException as error:  # a wrong option, an unknown verb
+        error.show()
+        sys.exit(error.exit_code)
+    except MatrixError as error:
+        for problem in error.problems:
+            _say_error(problem)
+        sys.exit(2)
+    except (NoDatabase, Busy) as error:
+        _say_error(str(error))
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        _say_error("stopped; the same command continues")
+        sys.exit(130)
+    except OSError as error:
+        _say_error(f"{error.__class__.__name__}: {error}")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The sections of a matrix file with their types and defaults (pydantic)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Train(Section):
+    """How every arm is trained. Defaults are the papers' common practice."""
+
+    dataset: str = "arithmetic"
+    prompts_per_step: Positive = 32
+    samples_per_prompt: Annotated[int, Field(ge=2)] = 8
+    optimizer_steps_per_rollout: Positive = 4
+    max_new_tokens: Positive = 1024
+    max_prompt_tokens: Positive = 512
+    lr: Annotated[float, Field(gt=0)] = 1.0e-6
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    loss_aggregation: Literal["seq-mean-token-mean", "token-mean"] = "seq-mean-token-mean"
+    micro_batch_size: Positive | None = None
+    rollout_micro_batch_size: Positive | None = None
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    tensor_parallel_size: Positive = 1
+    gradient_checkpointing: bool = False
+    prompt_template: str | None = None
+    chat_template: bool = False
+    checkpoint_every: Positive = 10
+
+    @property
+    def rollouts(self) -> int:
+        """Responses of one rollout batch."""
+        return self.prompts_per_step * self.samples_per_prompt
+
+
+class Evaluate(Section):
+    """How checkpoints are scored: which problems, at which fractions of the budget, how often."""
+
+    benchmarks: Annotated[list[str], Field(min_length=1)] = ["arithmetic"]
+    at: Annotated[list[float], Field(min_length=1)] = [0.0, 1.0]
+    samples: Positive = 64
+    pass_at: Annotated[list[Positive], Field(min_length=1)] = [1, 8, 64]
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    max_new_tokens: Positive | None = None
+    problems: Positive | None = None
+
+    @field_validator("at")
+    @classmethod
+    def _fractions(cls, at: list[float]) -> list[float]:
+        if any(not 0.0 <= point <= 1.0 for point in at) or sorted(set(at)) != at:
+            raise ValueError("must be increasing fractions of the budget in [0, 1]")
+        return at
+
+
+class Budget(Section):
+    """What each arm may spend: exactly one unit."""
+
+    gpu_hours: Annotated[float, Field(gt=0)] | None = None
+    tokens: Positive | None = None
+    steps: Positive | None = None
+
+
+class Resources(Section):
+    """What each cell holds while it runs."""
+
+    gpus: Positive = 1
+    accelerator: str | None = None
+
+
+class Matrix(Section):
+    """The file as written; `expand` turns it into cells."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    model: str | list[str]
+    train: dict[str, Any] = {}
+    budget: dict[str, Any]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    arms: Annotated[dict[str, dict[str, Any] | None], Field(min_length=1)]
+    evaluate: dict[str, Any] = {}
+    resources: dict[str, Any] = {}

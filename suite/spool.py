@@ -1,0 +1,85 @@
+"""The spool: append-only JSON lines that a worker writes and the conductor takes in.
+
+One file per attempt at a cell. A line is written whole with one system call, so after a kill at any
+point every line but perhaps the last is complete; readers stop at the last newline.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+_NAME = re.compile(r"attempt-(\d+)\.jsonl$")
+
+
+class Spool:
+    """Appends lines to one attempt's file."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append one line {"kind": kind, "time": unix seconds, ...}.
+
+        Numbers that JSON cannot hold (nan, inf) become null.
+
+        Raises:
+            OSError: the disk is full or the file is gone; nothing partial is left behind it.
+        """
+        row = {"kind": kind, "time": time.time(), **fields}
+        line = (json.dumps(_finite(row), separators=(",", ":")) + "\n").encode()
+        written = os.write(self._descriptor, line)
+        if written != len(line):
+            raise OSError(f"disk full: only {written} of {len(line)} bytes of a trace line fit")
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+def attempts(cell_folder: Path) -> list[tuple[int, Path]]:
+    """(attempt number, file) of each attempt at a cell, in order; none before the first."""
+    if not cell_folder.is_dir():
+        return []
+    found = [(int(m.group(1)), p) for p in cell_folder.iterdir() if (m := _NAME.search(p.name))]
+    return sorted(found)
+
+
+def next_attempt(cell_folder: Path) -> tuple[int, Path]:
+    """The number and file of a new attempt."""
+    number = max((n for n, _ in attempts(cell_folder)), default=0) + 1
+    return number, cell_folder / f"attempt-{number:03d}.jsonl"
+
+
+def read_from(path: Path, offset: int, limit: int = 8 << 20) -> tuple[list[dict[str, Any]], int]:
+    """Complete lines after byte `offset` (at most about `limit` bytes) and the offset behind them.
+
+    A partial last line stays for the next call; a line that is not JSON (torn by a full disk and
+    then appended to) is skipped.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(limit)
+    end = data.rfind(b"\n") + 1
+    rows = []
+    for line in data[:end].splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows, offset + end

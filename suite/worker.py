@@ -1,0 +1,221 @@
+"""One process, one attempt at one cell: build what it needs, train to the budget, leave a spool.
+
+    python -m suite.worker FOLDER     FOLDER holds cell.json; see suite.cell.Workspace
+
+The conductor starts it and reads what it writes; nothing else passes between them. It dies with the
+conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spool.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import algorithms
+from algorithms.openrlhf.flags import command_line
+from benchmarks.grading import Grader
+from benchmarks.sampling import Sampling, evaluate
+from suite import catalog, machine
+from suite.cell import Cell, Workspace
+from suite.ledger import Budget, Ledger
+from suite.spool import Spool, next_attempt
+
+EMBEDDED_TRAIN_PROBLEMS = 4096
+EMBEDDED_TEST_PROBLEMS = 300
+
+
+class Recorder:
+    """What the controller records with: the ledger, and lines of this attempt's spool."""
+
+    def __init__(self, spool: Path, attempt: int, budget: Budget, gpus: int):
+        self._spool = Spool(spool)
+        self._attempt = attempt
+        self._ledger = Ledger(budget, gpus)
+        for name in ("phase", "aside", "count", "fraction", "exhausted", "totals", "state"):
+            setattr(self, name, getattr(self._ledger, name))
+
+    def begin(self, *, from_step: int, ledger: dict[str, Any] | None) -> None:
+        """The first line after start-up: rows of earlier attempts after `from_step` are void."""
+        if ledger is not None:
+            self._ledger.restore(ledger)
+        self.write("resumed" if from_step else "training", from_step=from_step)
+
+    def phase_seconds(self) -> dict[str, float]:
+        """Charged seconds so far, by phase."""
+        return dict(self._ledger.charged)
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append a line to the spool."""
+        self._spool.write(kind, attempt=self._attempt, **fields)
+
+
+@dataclass
+class Evaluation:
+    """Scores a step; the base model's score (step 0) is drawn once and shared between cells.
+
+    The base samples depend on the model, the benchmark, the sampling and the seed alone, which are
+    the name of the file in `shared` that keeps them.
+    """
+
+    sampling: Sampling
+    seed: int
+    shared: Path
+    base: str = field(default="")
+
+    def __call__(
+        self, generate: Any, grader: Any, name: str, path: str, step: int
+    ) -> Iterator[dict[str, Any]]:
+        records = partial(
+            evaluate, generate, grader, Path(path), name, self.sampling, seed=self.seed
+        )
+        if step:
+            yield from records()
+            return
+        kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl"
+        if not kept.exists():
+            lines = [json.dumps(record) + "\n" for record in records()]
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            partial_file = kept.with_suffix(f".{os.getpid()}")
+            partial_file.write_text("".join(lines))
+            partial_file.rename(kept)
+        yield from map(json.loads, kept.read_text().splitlines())
+
+
+def openrlhf_flags(cell: Cell, workspace: Workspace) -> list[str]:
+    """The exact OpenRLHF command line of a cell in a workspace; imports nothing heavy."""
+    device = "gpu" if cell.resources["accelerator"] else machine.device()
+    gpus = cell.resources["gpus"]
+    train = dict(cell.train)
+    rollouts = train["prompts_per_step"] * train["samples_per_prompt"]
+    share = rollouts // train["optimizer_steps_per_rollout"] // gpus
+    largest = 64 if device == "cpu" else 4
+    train["micro_batch_size"] = train["micro_batch_size"] or _divisor(share, largest)
+    train["rollout_micro_batch_size"] = train["rollout_micro_batch_size"] or _divisor(
+        rollouts // gpus, 2 * largest
+    )
+    return command_line(
+        train,
+        gpus=gpus,
+        device=device,
+        seed=cell.seed,
+        model=catalog.model_path(cell.model, workspace.models),
+        dataset=catalog.data_path(train["dataset"], workspace.data, "train"),
+        workspace=workspace.cell(cell.id),
+        reward=str(Path(__file__).parent.parent / "benchmarks" / "grading.py"),
+    )
+
+
+def _divisor(number: int, largest: int) -> int:
+    return next(d for d in range(min(number, largest), 0, -1) if number % d == 0)
+
+
+def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) -> None:
+    """Make the embedded data sets and model that the cell names, unless they exist."""
+    if cell.model == catalog.EMBEDDED_MODEL:
+        from benchmarks.arithmetic.model import cached
+
+        cached(workspace.models, log=log)
+    if catalog.EMBEDDED_DATASET in (cell.train["dataset"], *cell.evaluate["benchmarks"]):
+        from benchmarks.arithmetic.problems import problems, write_jsonl
+
+        sizes = {"train": EMBEDDED_TRAIN_PROBLEMS, "test": EMBEDDED_TEST_PROBLEMS}
+        for split, size in sizes.items():
+            path = Path(catalog.data_path(catalog.EMBEDDED_DATASET, workspace.data, split))
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial_file = path.with_suffix(f".{os.getpid()}")
+                write_jsonl(partial_file, problems(split, size))
+                partial_file.rename(path)
+
+
+def run(folder: Path) -> None:
+    """One attempt at the cell in `folder`, from its last checkpoint when there is one."""
+    cell = Cell.load(folder / "cell.json")
+    workspace = Workspace(folder.parent.parent.with_suffix(".db"))
+    attempt, path = next_attempt(folder)
+    spool = Spool(path)
+    write = partial(spool.write, attempt=attempt)
+    flags = openrlhf_flags(cell, workspace)
+    write(
+        "start",
+        run=cell.id,
+        command=["python", "-m", "openrlhf.cli.train_ppo_ray", *flags],
+        versions=machine.versions(),
+        hardware=machine.hardware(),
+        git_commit=machine.git_commit(),
+    )
+    try:
+        materialise(cell, workspace, lambda text: write("note", text=text))
+        _train(cell, workspace, flags, path, attempt)
+        write("done")
+    except BaseException as error:
+        write("failed", error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+        raise
+
+
+def _train(cell: Cell, workspace: Workspace, flags: list[str], spool: Path, attempt: int) -> None:
+    from algorithms.openrlhf.driver import Experiment, train
+
+    (unit, limit), gpus = next(iter(cell.budget.items())), cell.resources["gpus"]
+    settings = cell.evaluate
+    sampling = Sampling(
+        samples=settings["samples"],
+        max_new_tokens=settings["max_new_tokens"] or cell.train["max_new_tokens"],
+        temperature=settings["temperature"],
+        top_p=settings["top_p"],
+        top_k=settings["top_k"],
+        problems=settings["problems"],
+    )
+    experiment = Experiment(
+        algorithm=algorithms.load(cell.algorithm, **cell.settings),
+        make_recorder=partial(Recorder, spool, attempt, Budget(unit, limit), gpus),
+        make_grader=Grader,
+        evaluate=Evaluation(
+            sampling, cell.seed, workspace.root / "base", _base_key(cell, sampling)
+        ),
+        benchmarks={
+            Path(name).stem: catalog.data_path(name, workspace.data, "test")
+            for name in settings["benchmarks"]
+        },
+        seed=cell.seed,
+        checkpoint_every=cell.train["checkpoint_every"],
+        evaluate_at=tuple(settings["at"]),
+    )
+    train(flags, experiment, gpus=gpus)
+
+
+def _base_key(cell: Cell, sampling: Sampling) -> str:
+    """A hash of everything that the base model's samples depend on."""
+    import hashlib
+
+    prompts = [cell.train[name] for name in ("prompt_template", "chat_template")]
+    parts = [cell.model, cell.identity, cell.seed, sampling, prompts, machine.versions()]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent dies, and check that it has not yet."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() == 1:
+        sys.exit("the conductor is gone")
+
+
+def main() -> None:
+    """Command line of the worker; a failure is already in the spool when this exits."""
+    die_with_parent()
+    os.environ.setdefault("OMP_NUM_THREADS", "1" if machine.device() == "cpu" else "4")
+    run(Path(sys.argv[1]).resolve())
+
+
+if __name__ == "__main__":
+    main()

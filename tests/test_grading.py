@@ -1,0 +1,449 @@
+"""The grader: what counts as an answer, hostile answers, lost workers, and agreement with labels."""
+
+import asyncio
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import grading
+from benchmarks.grading import Grader, Verdict, extract, grade_many
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+EVERY_GOLD = "GRADE_EVERY_GOLD"  # set it to grade all 12,008 golds, some five minutes
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("math_verify") is None, reason="math-verify is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader(workers=2, timeout=5.0) as shared:
+        yield shared
+
+
+def boxed(answer: str) -> str:
+    return "so the answer is $\\boxed{" + answer + "}$."
+
+
+# ---------------------------------------------------------------- extraction
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        (r"\boxed{41} no, wait: \boxed{42}", "42"),
+        (r"\boxed{42}. (Not \boxed{41}.)", "41"),
+        (r"\boxed{\frac{1}{\sqrt{2}}}", r"\frac{1}{\sqrt{2}}"),
+        (r"\boxed{\left\{1, 2\right\}}", r"\left\{1, 2\right\}"),
+        (r"\boxed{\{1\}, \}}", r"\{1\}, \}"),
+        (r"\boxed{x = \boxed{5}}", "5"),
+        (r"\boxed{41} and then \boxed{4", "41"),
+        (r"\boxed{ an unclosed box, then \boxed{42}", "42"),
+        (r"a stray } and { around \boxed{42} }", "42"),
+        (r"\boxed {42}", "42"),
+        (r"\fbox{42}", "42"),
+        (r"\\boxed{42}", "42"),
+        ("\\boxed{\n42\n}", "42"),
+        ("<answer> 42 </answer>", "42"),
+        ("<answer>41</answer> then <answer>42</answer>", "42"),
+        (r"<answer>41</answer> \boxed{42}", "42"),
+        (r"<think> maybe \boxed{41} </think> <answer> 42 </answer>", "42"),
+        (r"<think> \boxed{41} </think> so \boxed{42}", "42"),
+        (r"<think> so \boxed{41} </think> as I said", "41"),
+        (r"<think> it is \boxed{41}", "41"),
+    ],
+)
+def test_the_answer_is_the_last_one_committed_to(response, answer):
+    assert extract(response) == answer
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        "",
+        "We try case 1: 42",
+        "so $x=42$ and next",
+        r"\boxed{42",
+        r"\boxed{}",
+        r"boxed{42}",
+        r"\boxed 42",
+        "<answer> 42",
+        "42 </answer>",
+        "<answer></answer>",
+    ],
+)
+def test_no_commitment_no_answer(response):
+    assert extract(response) is None
+
+
+@pytest.mark.parametrize(
+    "piece", ["\\boxed{", "{", "}", "\\", "<answer>", "</answer>", "</think>", "\\boxed {1}", " "]
+)
+def test_extraction_is_linear(piece):
+    begun = time.perf_counter()
+    extract(piece * 200_000)
+    assert time.perf_counter() - begun < 5
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "status"),
+    [
+        ("42", "42", "correct"),
+        ("42", "43", "wrong"),
+        ("5", "-5", "wrong"),
+        ("070", "70", "correct"),
+        ("42", "42.", "correct"),
+        ("42", r"\$42", "correct"),
+        ("42", r"\(42\)", "correct"),
+        ("42", "x = 42", "correct"),
+        ("$42$", "42", "correct"),
+        ("10{,}000", "10,000", "correct"),
+        (r"\frac{1}{2}", "0.5", "correct"),
+        (r"\frac{1}{2}", "0.51", "wrong"),
+        (r"3\sqrt{13}", r"\sqrt{117}", "correct"),
+        (r"3\sqrt{13}", "3", "wrong"),
+        ("(3,4]", "(3,4]", "correct"),
+        ("(3,4]", "[3,4]", "wrong"),
+        ("x^2 - 1", "(x-1)(x+1)", "correct"),
+        (r"\text{Evelyn}", "Evelyn", "correct"),
+        ("-3./2", r"-\frac{3}{2}", "correct"),
+        # math-verify's default takes any number of a text it cannot read; this grader does not.
+        ("43", "??? 43", "wrong"),
+        ("E_{1},E_{2}", "2", "wrong"),
+    ],
+)
+def test_verdicts(grader, gold, answer, status):
+    assert grader.grade([(gold, boxed(answer))])[0].status == status
+
+
+def test_cleaning_keeps_what_is_part_of_the_mathematics():
+    assert grading._clean(r" $\[ (0, 1), \]$. ") == "(0, 1)"
+    assert grading._clean(r"1\\[2pt]2") == r"1\\[2pt]2"
+    assert grading._clean(r"5\,") == r"5\,"
+    assert grading._clean("3.5/(2.+1)") == "3.5/(2+1)"
+
+
+def test_no_answer_is_unparsed_and_the_answer_is_reported(grader):
+    assert grader.grade([("42", "it is 42")]) == [Verdict("unparsed", None)]
+    assert grader.grade([("42", boxed("7" * 999))]) == [Verdict("wrong", "7" * 300)]
+
+
+def test_an_endless_gold_is_right_against_itself_only(grader):
+    gold = "x+" * 400 + "1"
+    verdicts = grader.grade([(gold, boxed(gold)), (gold, boxed(gold + "+0"))])
+    assert [verdict.status for verdict in verdicts] == ["correct", "wrong"]
+
+
+def test_an_empty_gold_is_an_error(grader):
+    with pytest.raises(ValueError, match="pair 1"):
+        grader.grade([("1", boxed("1")), ("$$", boxed("1"))])
+
+
+def test_order_is_kept_and_each_question_is_asked_once(monkeypatch):
+    asked = []
+    real = grading._Worker.decide
+
+    def counting(worker, gold, answer, timeout):
+        asked.append((gold, answer))
+        return real(worker, gold, answer, timeout)
+
+    monkeypatch.setattr(grading._Worker, "decide", counting)
+    answers = [r"\frac{2}{4}", "0.5", "0.25", "1", "no box"]
+    pairs = [
+        (gold, boxed(answer) if answer != "no box" else answer)
+        for gold in (r"\frac{1}{2}", "0.25", "1")
+        for answer in answers
+    ] * 20
+    random.Random(0).shuffle(pairs)
+    equal = {(r"\frac{1}{2}", r"\frac{2}{4}"), (r"\frac{1}{2}", "0.5")}
+    verdicts = grade_many(pairs, workers=2)
+    for (gold, _), verdict in zip(pairs, verdicts, strict=True):
+        if verdict.answer is None:
+            assert verdict.status == "unparsed"
+        else:
+            right = verdict.answer == gold or (gold, verdict.answer) in equal
+            assert verdict.status == ("correct" if right else "wrong")
+    # Three golds, four answers; "0.25" and "1" against themselves need nobody.
+    assert len(asked) == len(set(asked)) == 10
+
+
+def test_nothing_to_grade():
+    assert grade_many([]) == []
+
+
+def test_plain_integers_start_no_worker():
+    with Grader(workers=1) as lazy:
+        assert lazy.grade([("7", boxed("7")), ("7", boxed("8")), ("x", "none")])[0].answer == "7"
+        assert lazy._workers[0]._process is None
+
+
+# ---------------------------------------------------------------- hostile answers
+
+HANGS = [
+    r"\dfrac{5^{(5^{(5^{(5^5)})}-4)}-5}{16}",
+    r"(10^9)!",
+    r"9^{9^{9^9}}",
+    r"\prod_{i=1}^{10000000} i",
+]
+HOSTILE = [
+    r"2^{100000000000}",
+    "(" * 200 + "1" + ")" * 200,
+    "{" * 5000 + "}" * 5000,
+    "1" * 300,
+    "9" * 1_000_000,
+    "a" * 299,
+    "\0\x01\x1b[2J",
+    "\ud800",
+    "\\" * 200,
+    "%" * 100,
+    "&" * 100,
+    r"\frac{1}{0}",
+    r"\infty-\infty",
+    r"\begin{pmatrix}1 & 2",
+    r"\frac{1",
+    '__import__("os").system("false")',
+    "٣",
+    r"\sqrt[0]{-1}",
+    '"]\n["1", "1',
+]
+
+
+def test_hostile_answers_stay_within_the_limits_and_harm_no_other():
+    ordinary = [(r"\frac{1}{2}", boxed(f"{top}/8")) for top in range(8)] * 4
+    hostile = [("x^2+1", f"<answer>{answer}</answer>") for answer in HANGS + HOSTILE]
+    pairs = [*ordinary[:16], *hostile, *ordinary[16:]]
+    with Grader(workers=2, timeout=1.5) as grader:
+        grader.grade([("0.5", boxed("1/2")), ("0.5", boxed("2/4"))])
+        begun = time.perf_counter()
+        verdicts = grader.grade(pairs)
+        seconds = time.perf_counter() - begun
+    statuses = [verdict.status for verdict in verdicts]
+    expected = ["correct" if top == 4 else "wrong" for top in range(8)] * 4
+    assert statuses[:16] + statuses[-16:] == expected
+    assert statuses[16 : 16 + len(HANGS)] == ["timeout"] * len(HANGS)
+    assert set(statuses[16:-16]) <= {"wrong", "timeout", "unparsed"}
+    assert seconds < 30
+
+
+def replace_math_verify(monkeypatch, folder: Path, source: str) -> None:
+    """Workers started from now on find this module instead of math-verify."""
+    (folder / "math_verify.py").write_text(source)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+def test_swallowed_memory_errors_are_undecided_not_wrong(monkeypatch, tmp_path):
+    source = """
+def LatexExtractionConfig(**_): pass
+def parse(text, **_): return text
+def verify(gold, answer, **_):
+    try:
+        held = [bytearray(10 << 20) for _ in range(1000 * ("big" in answer))]
+    except MemoryError:
+        pass
+    return False
+"""
+    replace_math_verify(monkeypatch, tmp_path, source)
+    with Grader(workers=1, memory_bytes=500 << 20) as grader:
+        verdicts = grader.grade([("x", boxed(answer)) for answer in ("a", "big", "c")])
+    assert [verdict.status for verdict in verdicts] == ["wrong", "timeout", "wrong"]
+
+
+def test_a_worker_that_cannot_start_says_why(monkeypatch, tmp_path):
+    replace_math_verify(monkeypatch, tmp_path, "raise ImportError('no antlr here')")
+    with Grader(workers=1) as grader, pytest.raises(RuntimeError, match="no antlr here"):
+        grader.grade([("x", boxed("y"))])
+
+
+# ---------------------------------------------------------------- processes and threads
+
+
+def test_a_worker_that_dies_while_grading_is_replaced():
+    with Grader(workers=1, timeout=30.0) as grader:
+        assert grader.grade([("0.5", boxed("1/2"))])[0].status == "correct"
+        pid = grader._workers[0]._process.pid
+        threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
+        verdicts = grader.grade([("0.5", boxed(HANGS[0])), ("0.5", boxed(r"\sqrt{0.25}"))])
+        assert [verdict.status for verdict in verdicts] == ["timeout", "correct"]
+        assert grader._workers[0]._process.pid != pid
+
+
+def test_a_worker_that_died_between_calls_costs_nothing():
+    with Grader(workers=1) as grader:
+        grader.grade([("0.5", boxed("1/2"))])
+        process = grader._workers[0]._process
+        process.kill()
+        process.wait()
+        assert grader.grade([("0.5", boxed("1/2"))])[0].status == "correct"
+
+
+def test_many_threads_share_a_grader(grader):
+    results = {}
+
+    def grade(number: int) -> None:
+        results[number] = grader.grade([(f"{number}/7", boxed(rf"\frac{{{number}}}{{7}}"))])
+
+    threads = [threading.Thread(target=grade, args=(number,)) for number in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert [results[number][0].status for number in range(12)] == ["correct"] * 12
+
+
+def test_closing_ends_what_is_running():
+    grader = Grader(workers=1, timeout=60.0)
+    grader.grade([("0.5", boxed("1/2"))])
+    errors = []
+
+    def hang() -> None:
+        try:
+            grader.grade([("0.5", boxed(answer)) for answer in HANGS])
+        except RuntimeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    time.sleep(0.5)
+    begun = time.perf_counter()
+    grader.close()
+    thread.join(10)
+    assert not thread.is_alive() and time.perf_counter() - begun < 5
+    assert len(errors) <= 1
+    with pytest.raises(RuntimeError, match="closed"):
+        grader.grade([("0.5", boxed("1/2"))])
+
+
+PARENT = """
+import sys, threading, time
+sys.path.insert(0, {root!r})
+from benchmarks.grading import Grader
+grader = Grader(workers=2, timeout=60.0)
+grader.grade([("0.5", r"\\boxed{{1/2}}"), ("0.5", r"\\boxed{{2/4}}")])
+pairs = [("x^2", r"\\boxed{{" + answer + "}}") for answer in {hangs!r}]
+threading.Thread(target=grader.grade, args=(pairs,), daemon=True).start()
+time.sleep(0.5)
+print(*[worker._process.pid for worker in grader._workers if worker._process], flush=True)
+time.sleep(60)
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_workers_end_with_their_parent_even_when_busy():
+    script = PARENT.format(root=str(ROOT), hangs=HANGS)
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert pids and all(map(running, pids))
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while any(map(running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(running, pids))
+
+
+def test_importing_the_grader_is_light():
+    check = "import sys, benchmarks.grading; print({'sympy', 'torch', 'numpy'} & {*sys.modules})"
+    command = [sys.executable, "-c", check]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "set()"
+
+
+# ---------------------------------------------------------------- OpenRLHF's reward
+
+
+def test_the_reward_as_openrlhf_calls_it():
+    """Loaded by path, not registered, called from threads with one query each."""
+    torch = pytest.importorskip("torch")
+    spec = importlib.util.spec_from_file_location("reward_func", grading.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    prompt = r"What is 1/2 + 1/4? Put the answer in \boxed{}, as in \boxed{0.75}. "
+    responses = [r"\boxed{\frac{3}{4}}<|im_end|>", r"\boxed{1}<|im_end|>", "I do not know"]
+
+    async def fetch() -> list[dict]:
+        return await asyncio.gather(
+            *(
+                asyncio.to_thread(module.reward_func, [prompt + text], [prompt], ["0.75"])
+                for text in responses
+            )
+        )
+
+    results = asyncio.run(fetch())
+    module._shared_grader().close()
+    # What OpenRLHF's samples generator does with the values.
+    assert [torch.tensor([result["rewards"]]).tolist() for result in results] == [[1], [0], [0]]
+    assert [result["scores"].item() for result in results] == [1, 0, 0]
+    logged = [result["extra_logs"]["no_answer"].flatten()[0].item() for result in results]
+    assert logged == [0, 0, 1]
+
+
+def test_the_prompt_is_no_part_of_the_response():
+    prompt = r"<s>Answer in \boxed{}, as in \boxed{7}. What is 3 + 4? Think first."
+    assert grading._response(prompt + "Well", prompt) == "Well"
+    assert grading._response(prompt[9:] + "Well", prompt) == "Well"  # cut on the left
+
+
+# ---------------------------------------------------------------- real data
+
+
+def load(path: Path) -> list[dict]:
+    if not path.exists():
+        pytest.skip(f"no data at {path}")
+    with path.open() as lines:
+        return [json.loads(line) for line in lines]
+
+
+BENCHMARKS = (
+    "aime24 aime25 amc23 math500 math_hard minerva_math olympiadbench gsm8k college_math "
+    "math_test_all"
+)
+
+
+@pytest.mark.parametrize("name", BENCHMARKS.split())
+def test_golds_are_right_against_themselves(grader, name):
+    golds = [row["answer"] for row in load(DATA / "benchmarks" / f"{name}.jsonl")]
+    if not os.environ.get(EVERY_GOLD):
+        golds = random.Random(0).sample(golds, min(40, len(golds)))
+    verdicts = grader.grade([(gold, boxed(gold)) for gold in golds])
+    assert [gold for gold, v in zip(golds, verdicts, strict=True) if v.status != "correct"] == []
+    # The same through math-verify, which an identical answer does not reach.
+    cleaned = {grading._clean(gold) for gold in golds}
+    hard = [(gold, gold) for gold in sorted(cleaned) if not grading._INTEGER.fullmatch(gold)]
+    hard = [pair for pair in hard if len(pair[0]) <= grading.MAX_LENGTH]
+    decided = grader._decide_all(hard)
+    assert [gold for (gold, _), status in decided.items() if status != "correct"] == []
+
+
+def test_agreement_with_labels_nobody_here_wrote(grader):
+    """At least 99.4 %: what math-verify reaches alone. Both known misses are wrong labels."""
+    agreed = total = 0
+    for name in ("qwen_math_100x8", "rlintro_gsm8k_100x2", "lsrl_gsm8k_95x8"):
+        rows = load(DATA / "model_outputs" / f"{name}.jsonl")
+        rows = [row for row in rows if row["label"] is not None]
+        verdicts = grader.grade([(row["gold"], row["response"]) for row in rows])
+        for row, verdict in zip(rows, verdicts, strict=True):
+            if verdict.status != "unparsed":  # some labels take the last number instead
+                agreed += (verdict.status == "correct") == row["label"]
+                total += 1
+    assert total > 500 and agreed / total >= 0.994
