@@ -387,6 +387,24 @@ def _equal(gold: str, answer: str) -> bool:
         return False
 
 
+def _mend_math_verify() -> None:
+    """Keep equations without real solutions from being equal to each other.
+
+    math-verify 0.9.0 ends by comparing the solutions of two equations, so a gold that has none
+    (`x^2+18x+86=0`) would equal every contradiction, and a policy finds "1 = 2". One that is the
+    gold rearranged is recognised before this comparison.
+    """
+    import sympy
+    from math_verify import grader
+
+    compare = grader.sympy_solve_and_compare
+
+    def compare_solutions(gold: Any, answer: Any, *precision: int) -> bool:
+        return bool(sympy.solve(gold, gold.free_symbols)) and compare(gold, answer, *precision)
+
+    grader.sympy_solve_and_compare = compare_solutions
+
+
 def _peak_memory() -> int:
     """The largest address space this process has had, in bytes; 0 where there is no /proc."""
     with contextlib.suppress(OSError), open("/proc/self/status") as status:
@@ -423,8 +441,7 @@ def _serve(memory_bytes: int, parent: int) -> None:
 
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        import math_verify  # noqa: F401  (its absence is an error to report, not a wrong answer)
-
+        _mend_math_verify()
         _equal("0.5", "\\frac{1}{2}")  # compiles the grammar, so that no question pays for it
     except Exception as error:
         replies.write(f"!{error!r}".encode())

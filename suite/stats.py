@@ -25,7 +25,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """mean(a) − mean(b), its confidence interval, and how often the bootstrap has a above b."""
+    """mean(a) - mean(b), its confidence interval, and how often the bootstrap has a above b."""
 
     estimate: float
     low: float
@@ -37,7 +37,7 @@ def pass_at_k(n: ArrayLike, c: ArrayLike, k: int) -> NDArray[np.float64]:
     """Probability that at least one of k of the n samples is correct, c being correct.
 
     n, c: whole numbers, broadcast together (one entry a problem); k: a whole number. The result
-    has their common shape. Unbiased: 1 − C(n−c, k) / C(n, k) = 1 − Π_{i=n−c+1..n} (1 − k/i),
+    has their common shape. Unbiased: 1 - C(n-c, k) / C(n, k) = 1 - Π_{i=n-c+1..n} (1 - k/i),
     Chen et al. 2021 (arXiv:2107.03374), equation 1; as a sum of logarithms it is exact to a few
     units in the last place even where the result is tiny. At k = n it is any(correct), the
     noisiest number there is: report it marked.
@@ -79,7 +79,7 @@ def mean_interval(
     a bootstrap cannot resample the rare problem it has not seen (30 zeros give [0, 0]): there
     the interval is Wilson's 1927 score interval for `problems` coin flips, which no score in
     [0, 1] with that mean can out-vary. The share of Wilson falls linearly from 1 to 0 while
-    problems · min(mean, 1 − mean), the count of the rarer outcome, goes from 5 to 10.
+    problems · min(mean, 1 - mean), the count of the rarer outcome, goes from 5 to 10.
 
     Raises ValueError when values are empty, not one-dimensional, not finite or outside [0, 1].
     """

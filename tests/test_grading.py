@@ -1,4 +1,4 @@
-"""The grader: what counts as an answer, hostile answers, lost workers, and agreement with labels."""
+"""The grader: what is an answer, hostile answers, lost workers, agreement with labels."""
 
 import asyncio
 import importlib.util
@@ -124,6 +124,12 @@ def test_extraction_is_linear(piece):
         # math-verify's default takes any number of a text it cannot read; this grader does not.
         ("43", "??? 43", "wrong"),
         ("E_{1},E_{2}", "2", "wrong"),
+        # It compares equations by their real solutions: none here, as in any contradiction.
+        ("x^{2}+18x+86=0", "1=2", "wrong"),
+        ("x^{2}+18x+86=0", "x^{2}+18x+86=0", "correct"),
+        ("x^{2}+18x+86=0", "x^2 + 86 = -18x", "correct"),
+        ("y=2x+3", "2y-4x=6", "correct"),
+        ("y=2x+3", "1=2", "wrong"),
     ],
 )
 def test_verdicts(grader, gold, answer, status):
@@ -241,7 +247,9 @@ def test_hostile_answers_stay_within_the_limits_and_harm_no_other():
 
 def replace_math_verify(monkeypatch, folder: Path, source: str) -> None:
     """Workers started from now on find this module instead of math-verify."""
-    (folder / "math_verify.py").write_text(source)
+    (folder / "math_verify").mkdir()
+    (folder / "math_verify" / "__init__.py").write_text(source)
+    (folder / "math_verify" / "grader.py").write_text("sympy_solve_and_compare = None\n")
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
@@ -300,7 +308,7 @@ def test_many_threads_share_a_grader(grader):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join()
     assert [results[number][0].status for number in range(12)] == ["correct"] * 12
 
 

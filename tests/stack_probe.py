@@ -1,0 +1,189 @@
+"""Run by test_stack.py in a process of its own: the real stack with a controller that measures.
+
+    python tests/stack_probe.py MODEL OUT WORKERS
+
+Everything is OpenRLHF's production wiring (driver, Ray, DeepSpeed, vLLM, our actor and engine);
+only `fit` is replaced, by one that takes gradients and log-probs and writes OUT/measured.pt.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from algorithms.openrlhf import cpu
+
+cpu.prepare_process()
+
+import ray  # noqa: E402
+import torch  # noqa: E402
+from deepspeed.utils import safe_get_full_grad  # noqa: E402
+from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call  # noqa: E402
+from vllm import SamplingParams  # noqa: E402
+
+import algorithms  # noqa: E402
+from algorithms.openrlhf.driver import Experiment, train  # noqa: E402
+from algorithms.openrlhf.flags import command_line  # noqa: E402
+from benchmarks.arithmetic.problems import problems, write_jsonl  # noqa: E402
+
+ARMS = {
+    "grpo": ("grpo", {}),
+    "dr_grpo": ("grpo", {"std": False}),
+    "clip_higher": ("clip", {"eps_low": 0.2, "eps_high": 0.28}),
+    "clip_low": ("clip", {"eps_low": 0.15, "eps_high": float("inf")}),
+    "clip_low_off": ("clip", {"eps_low": 1.0, "eps_high": 0.2}),
+    "entreg": ("entreg", {"coefficient": 0.5}),
+}
+PROMPTS, GROUP = 8, 4
+
+
+def make_policy():
+    from algorithms.openrlhf.actor import PolicyActor
+
+    class ProbedPolicy(PolicyActor):
+        """Keeps the gradient of each optimizer step and lets the step change nothing."""
+
+        def gradient(self, algorithm, parts):
+            trainer, engine = self.trainer, self.actor.model
+            share = PROMPTS * GROUP // self._world_size
+            trainer.algorithm = algorithm
+            trainer.state = algorithm.initial_state()
+            trainer.replay_buffer.sample_batch_size = share // parts
+            engine.set_train_micro_batch_size(share // parts)
+            engine.micro_steps = 0
+            engine._config.gradient_accumulation_steps = parts
+            engine.optimizer.gradient_accumulation_steps = parts
+            self.strategy.accumulated_gradient = parts
+            kept, step = {}, self.strategy.optimizer_step
+
+            def keep_then_step(optimizer, model, scheduler, **_):
+                if engine.is_gradient_accumulation_boundary():
+                    for name, parameter in engine.module.named_parameters():
+                        kept[name] = safe_get_full_grad(parameter).clone()
+                for group in optimizer.param_groups:
+                    group["lr"] = 0.0
+                step(optimizer, model, scheduler)
+
+            self.strategy.optimizer_step = keep_then_step
+            trainer.ppo_train(0.0)
+            self.strategy.optimizer_step = step
+            return kept
+
+        def clear(self):
+            self.trainer.replay_buffer.clear()
+
+    return ProbedPolicy
+
+
+def make_controller(out):  # noqa: C901  a class with its helpers
+    from algorithms.openrlhf import controller
+
+    class Probe(controller.Controller):
+        def fit(self, global_step=0):
+            measured = {"gradients": {}}
+            rollouts = self._roll_out(1)
+            generator = torch.Generator().manual_seed(1)
+            batches, entropy = self._make_experiences(
+                [
+                    controller.Rollout(r.prompt, r.answer, r.prompt_ids, r.sample, r.text, reward)
+                    for r, reward in zip(rollouts, self._rewards(generator), strict=True)
+                ]
+            )
+            for batch in batches:  # ratios on both sides of every clip bound
+                noise = 0.4 * torch.randn(batch.action_log_probs.shape, generator=generator)
+                batch.action_log_probs = batch.action_log_probs + noise * batch.action_mask
+            fields = ("sequences", "attention_mask", "action_mask", "action_log_probs")
+            measured["batches"] = [{f: getattr(b, f).clone() for f in fields} for b in batches]
+            measured["entropy"] = entropy
+            group = self.actor_model_group
+            for name, (algorithm, settings) in ARMS.items():
+                chosen = algorithms.load(algorithm, **settings)
+                self._set_advantages(batches, chosen)
+                for parts in (1, 4):
+                    refs = group.async_run_method_batch(method_name="append", experience=batches)
+                    ray.get(refs)
+                    refs = group.async_run_method(
+                        method_name="gradient", algorithm=chosen, parts=parts
+                    )
+                    measured["gradients"][name, parts] = ray.get(refs)[0]
+                    ray.get(group.async_run_method(method_name="clear"))
+            measured["log_probs"] = [self._both_log_probs(batches)]
+            for step in (1, 2):
+                self._update(step, {}, batches)
+                self.broadcast_to_vllm()
+                measured["log_probs"].append(self._both_log_probs(batches))
+            torch.save(measured, out / "measured.pt")
+
+        def _rewards(self, generator):
+            rewards = torch.randint(0, 2, (PROMPTS * GROUP,), generator=generator).float()
+            rewards[:GROUP] = 1.0  # one group without signal
+            return rewards.tolist()
+
+        def _set_advantages(self, batches, algorithm):
+            rewards_PG = torch.cat([b.rewards for b in batches]).view(-1, GROUP)
+            advantages = iter(algorithm.advantages(rewards_PG).reshape(-1))
+            for batch in batches:
+                column = torch.stack([next(advantages) for _ in range(len(batch.rewards))])
+                batch.advantages = column.unsqueeze(-1) * batch.action_mask
+
+        def _both_log_probs(self, batches):
+            """(trainer's, vLLM's) log-probs of the responses' tokens, each response apart."""
+            refs = self.actor_model_group.async_run_method_batch(
+                method_name="forward",
+                sequences=[b.sequences for b in batches],
+                action_mask=[b.action_mask for b in batches],
+                attention_mask=[b.attention_mask for b in batches],
+            )
+            trained = [result[0] for part in ray.get(refs) for result in part]
+            pairs = []
+            for batch, log_probs in zip(batches, trained, strict=True):
+                for i in range(len(batch.sequences)):
+                    ids = batch.sequences[i][batch.attention_mask[i].bool()].tolist()
+                    mask = batch.action_mask[i][: len(ids) - 1].bool()
+                    output = batch_vllm_engine_call(
+                        self.vllm_engines,
+                        "generate",
+                        ids,
+                        SamplingParams(max_tokens=1, prompt_logprobs=0, temperature=1.0),
+                    )[-1]
+                    sampled = torch.tensor(
+                        [
+                            found[token].logprob
+                            for token, found in zip(
+                                ids[1:], output.prompt_logprobs[1:], strict=True
+                            )
+                        ]
+                    )
+                    pairs.append((log_probs[i][: len(ids) - 1][mask], sampled[mask]))
+            return pairs
+
+    return Probe
+
+
+def main():
+    model, out, workers = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+    write_jsonl(out / "train.jsonl", problems("train", 200))
+    settings = json.loads((out / "train.json").read_text())
+    flags = command_line(
+        settings,
+        gpus=workers,
+        device="cpu",
+        seed=0,
+        model=model,
+        dataset=str(out / "train.jsonl"),
+        workspace=out,
+        reward=str(Path(__file__).parent.parent / "benchmarks" / "grading.py"),
+    )
+    experiment = Experiment(
+        algorithm=algorithms.load("grpo"), make_recorder=dict, make_grader=dict, evaluate=dict
+    )
+    train(
+        flags,
+        experiment,
+        gpus=workers,
+        controller=make_controller(out),
+        policy=make_policy(),
+    )
+
+
+if __name__ == "__main__":
+    main()

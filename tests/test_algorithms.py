@@ -1,0 +1,117 @@
+"""Each algorithm: a case worked out by hand, and its idea switched off equals GRPO bit for bit."""
+
+import dataclasses
+import math
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import algorithms  # noqa: E402
+from algorithms import ALGORITHMS, load  # noqa: E402
+
+REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
+OFF = {
+    "entreg": {"coefficient": 0.0},
+    "clip": {"eps_low": 0.2, "eps_high": 0.2, "std": True},
+}
+
+
+def test_grpo_advantages_by_hand():
+    """Mean 1/2, sample std sqrt(1/3): +-0.8660; no signal; mean 1/4, std 1/2."""
+    expected = torch.tensor(
+        [[0.8660254, -0.8660254, -0.8660254, 0.8660254], [0.0] * 4, [-0.5, -0.5, -0.5, 1.5]]
+    )
+    torch.testing.assert_close(load("grpo").advantages(REWARDS), expected)
+
+
+def test_dr_grpo_advantages_by_hand():
+    expected = torch.tensor([[0.5, -0.5, -0.5, 0.5], [0.0] * 4, [-0.25, -0.25, -0.25, 0.75]])
+    torch.testing.assert_close(load("grpo", std=False).advantages(REWARDS), expected)
+    torch.testing.assert_close(load("clip").advantages(REWARDS), expected)
+
+
+def test_equal_rewards_give_exactly_zero():
+    """0.1 has no exact mean in binary: without care, rounding would be divided by rounding."""
+    assert torch.equal(load("grpo").advantages(torch.full((2, 7), 0.1)), torch.zeros(2, 7))
+
+
+def test_entreg_bonus_by_hand():
+    """lambda * H: 0.002 * ln 4 on uniform logits; the gradient pushes towards uniform."""
+    entreg = load("entreg")
+    assert entreg.bonus(torch.zeros(1, 2, 4)).flatten().tolist() == pytest.approx(
+        [0.002 * math.log(4)] * 2
+    )
+    logits = torch.tensor([2.0, 0.0], requires_grad=True)
+    entreg.bonus(logits).backward()
+    assert logits.grad[0] < 0 < logits.grad[1]
+
+
+def test_grpo_has_no_entropy_term():
+    grpo = load("grpo")
+    assert grpo.bonus_coefficient(grpo.initial_state()) == 0
+    assert grpo.bonus(torch.zeros(1, 4)) is None
+    assert grpo.extra_rollouts(grpo.initial_state()) is None
+
+
+def test_clip_defaults_are_the_papers_balance():
+    clip = load("clip")
+    ratios = torch.tensor([[0.7, 0.7, 3.0, 3.0]])
+    advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    objective = clip.surrogate(ratios.log(), torch.zeros(1, 4), advantages)
+    torch.testing.assert_close(objective, torch.tensor([[0.7, -0.85, 3.0, -3.0]]))
+
+
+def test_clip_events_are_told_apart():
+    ratios = torch.tensor([[0.7, 0.7, 1.3, 1.3, 1.0]])
+    advantages = torch.tensor([[1.0, -1.0, 1.0, -1.0, 1.0]])
+    events = load("grpo").clip_events(ratios.log(), torch.zeros(1, 5), advantages)
+    assert events["clip_low"].tolist() == [[False, True, False, False, False]]
+    assert events["clip_high"].tolist() == [[False, False, True, False, False]]
+    off = load("clip", eps_low=1.0, eps_high=math.inf)
+    assert not any(
+        e.any() for e in off.clip_events(ratios.log(), torch.zeros(1, 5), advantages).values()
+    )
+
+
+@pytest.mark.parametrize("name", OFF)
+def test_switched_off_it_is_grpo_bit_for_bit(name):
+    grpo, off = load("grpo"), load(name, **OFF[name])
+    generator = torch.Generator().manual_seed(0)
+    new, old, advantages = torch.randn(3, 6, 9, generator=generator)
+    assert torch.equal(grpo.advantages(REWARDS), off.advantages(REWARDS))
+    assert torch.equal(grpo.surrogate(new, old, advantages), off.surrogate(new, old, advantages))
+    assert torch.equal(grpo.shape(advantages, new), off.shape(advantages, new))
+    assert off.bonus(new) is None
+    assert off.next_state(off.initial_state(), {"entropy": 1.0}) == grpo.initial_state()
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_loads_and_cites_its_source(name):
+    algorithm = load(name)
+    module = __import__(ALGORITHMS[name].split(":")[0], fromlist=["x"])
+    assert "25" in module.__doc__ and "section" in module.__doc__
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        algorithm.eps_low = 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("grop", {}, "unknown algorithm 'grop': did you mean 'grpo'"),
+        ("entreg", {"coeficient": 1}, "did you mean 'coefficient'"),
+        ("clip", {"eps_low": 1.5}, r"eps_low must be in \[0, 1\]"),
+        ("clip", {"eps_high": -1}, "eps_high must be >= 0"),
+        ("entreg", {"coefficient": -0.1}, "coefficient must be >= 0"),
+        ("grpo", {"std": 1}, "std must be true or false"),
+        ("grpo", {"eps_low": "much"}, "wrong type"),
+    ],
+)
+def test_bad_settings_are_refused_with_a_hint(name, settings, message):
+    with pytest.raises(ValueError, match=message):
+        load(name, **settings)
+
+
+def test_unknown_attribute_of_the_package():
+    with pytest.raises(AttributeError, match="nonsense"):
+        algorithms.nonsense  # noqa: B018

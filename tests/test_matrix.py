@@ -1,0 +1,228 @@
+"""Matrix files: what a good one expands to, and one clear line for everything that can be wrong."""
+
+import pytest
+
+from suite.matrix import MatrixError, load_cells
+
+GOOD = """\
+name: test
+model: arithmetic-tiny
+train:
+  dataset: arithmetic
+  prompts_per_step: 16
+  samples_per_prompt: 8
+  optimizer_steps_per_rollout: 4
+  lr: 5e-4
+budget: {steps: 3}
+seeds: [0, 1]
+arms:
+  grpo: {}
+  entreg: {coefficient: 0.01}
+  clip-higher: {algorithm: clip, eps_low: 0.2, eps_high: .inf}
+evaluate:
+  benchmarks: [arithmetic]
+  samples: 16
+  pass_at: [1, 8]
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def cells(text):
+        path = tmp_path / "m.yaml"
+        path.write_text(text)
+        return load_cells(path)
+
+    return cells
+
+
+def edited(line, replacement):
+    assert line in GOOD
+    return GOOD.replace(line, replacement)
+
+
+def test_cells_interleave_arms_and_carry_every_default(read):
+    cells = read(GOOD)
+    arms = [(cell.seed, cell.arm) for cell in cells]
+    names = ["grpo", "entreg", "clip-higher"]
+    assert arms == [(seed, name) for seed in (0, 1) for name in names]
+    assert cells[0].settings == {"eps_low": 0.2, "eps_high": 0.2, "std": True}
+    assert cells[2].algorithm == "clip" and cells[2].settings["eps_high"] == float("inf")
+    assert cells[0].train["lr"] == 5e-4 and cells[0].train["weight_decay"] == 0.0
+    assert cells[0].budget == {"steps": 3.0}
+
+
+def test_ids_name_the_content_and_nothing_else(read):
+    ids = {(c.arm, c.seed): c.id for c in read(GOOD)}
+    assert len(set(ids.values())) == 6
+    renamed = read(GOOD.replace("name: test", "name: other").replace("clip-higher", "high"))
+    assert {c.id for c in renamed} == set(ids.values())
+    changed = {
+        (c.arm, c.seed): c.id for c in read(edited("coefficient: 0.01", "coefficient: 0.02"))
+    }
+    assert {key for key in ids if ids[key] != changed[key]} == {("entreg", 0), ("entreg", 1)}
+    every = read(edited("lr: 5e-4", "lr: 1e-4"))
+    assert not {c.id for c in every} & set(ids.values())
+
+
+def test_a_default_written_out_changes_no_id(read):
+    written = read(edited("  grpo: {}", "  grpo: {eps_low: 0.2, std: true}"))
+    assert [c.id for c in written] == [c.id for c in read(GOOD)]
+
+
+def test_a_list_is_a_sweep(read):
+    swept = read(
+        edited("{coefficient: 0.01}", "{coefficient: [0.01, 0.02], train: {lr: [1e-4, 2e-4]}}")
+    )
+    arms = [c.arm for c in swept if c.seed == 0 and c.algorithm == "entreg"]
+    labels = [f" coefficient={c} lr={lr}" for c in (0.01, 0.02) for lr in ("1e-4", "2e-4")]
+    assert arms == ["entreg" + label for label in labels]
+    assert {
+        (c.settings["coefficient"], c.train["lr"]) for c in swept if c.algorithm == "entreg"
+    } == {
+        (0.01, 1e-4),
+        (0.01, 2e-4),
+        (0.02, 1e-4),
+        (0.02, 2e-4),
+    }
+
+
+def test_arms_may_override_sections(read):
+    cells = read(edited("  grpo: {}", "  grpo: {train: {lr: 1e-5}, resources: {gpus: 2}}"))
+    assert cells[0].train["lr"] == 1e-5 and cells[1].train["lr"] == 5e-4
+    assert cells[0].resources["gpus"] == 2
+
+
+def test_local_models_are_known_by_content(read, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    text = edited("model: arithmetic-tiny", "model: ./model")
+    before = [c.id for c in read(text)]
+    assert [c.id for c in read(text)] == before
+    (folder / "config.json").write_text('{"hidden_size": 1}')
+    assert not set(before) & {c.id for c in read(text)}
+
+
+# (a line of GOOD, what stands there instead, line number, what the message must say)
+BAD = {
+    "unknown key": ("name: test", "name: test\nmodle: x", 2, "did you mean 'model'"),
+    "unknown train key": (
+        "  lr: 5e-4",
+        "  learning_rate: 5e-4",
+        8,
+        "train.learning_rate: unknown key",
+    ),
+    "unknown train key, close": ("  lr: 5e-4", "  promts_per_step: 4", 8, "'prompts_per_step'"),
+    "wrong type": ("lr: 5e-4", "lr: fast", 8, "train.lr: Input should be a valid number"),
+    "negative": ("lr: 5e-4", "lr: -1", 8, "greater than 0"),
+    "group of one": (
+        "samples_per_prompt: 8",
+        "samples_per_prompt: 1",
+        6,
+        "greater than or equal to 2",
+    ),
+    "unknown algorithm": (
+        "  grpo: {}",
+        "  grop: {}",
+        12,
+        "unknown algorithm 'grop': did you mean 'grpo'",
+    ),
+    "unknown algorithm of an arm": (
+        "algorithm: clip",
+        "algorithm: clop",
+        14,
+        "did you mean 'clip'",
+    ),
+    "unknown setting": ("coefficient:", "coeficient:", 13, "did you mean 'coefficient'"),
+    "setting out of range": ("eps_low: 0.2", "eps_low: 2", 14, "eps_low must be in [0, 1]"),
+    "setting of a wrong type": ("coefficient: 0.01", "coefficient: lots", 13, "valid number"),
+    "k above n": ("pass_at: [1, 8]", "pass_at: [1, 32]", 18, "pass@32 needs at least 32 samples"),
+    "batches that do not divide": (
+        "optimizer_steps_per_rollout: 4",
+        "optimizer_steps_per_rollout: 3",
+        7,
+        "128 / 3 is not whole",
+    ),
+    "GPUs that do not divide": (
+        "  grpo: {}",
+        "  grpo: {resources: {gpus: 3}}",
+        7,
+        "spread over 3 GPUs",
+    ),
+    "micro-batches that do not divide": (
+        "lr: 5e-4",
+        "lr: 5e-4\n  micro_batch_size: 5",
+        9,
+        "32 / 5 is not whole",
+    ),
+    "tensor parallel that does not divide": (
+        "lr: 5e-4",
+        "lr: 5e-4\n  tensor_parallel_size: 2",
+        9,
+        "engines of 2",
+    ),
+    "missing model": ("model: arithmetic-tiny", "model: ./nowhere", 2, "no model at"),
+    "misspelt model": (
+        "model: arithmetic-tiny",
+        "model: arithmetic-tinny",
+        2,
+        "did you mean 'arithmetic-tiny'",
+    ),
+    "not a model": ("model: arithmetic-tiny", "model: .", 2, "holds no config.json"),
+    "missing data set": ("dataset: arithmetic", "dataset: ./prompts.jsonl", 4, "no data set at"),
+    "unknown benchmark": ("[arithmetic]", "[aritmetic]", 16, "did you mean 'arithmetic'"),
+    "two budgets": ("{steps: 3}", "{steps: 3, gpu_hours: 1}", 9, "exactly one of"),
+    "no budget": ("budget: {steps: 3}", "", 1, "budget: is missing"),
+    "empty budget": ("{steps: 3}", "{}", 9, "exactly one of"),
+    "same seed twice": ("[0, 1]", "[1, 1]", 10, "the same seed twice"),
+    "fractions in disorder": (
+        "  samples: 16",
+        "  samples: 16\n  at: [1, 0.5]",
+        18,
+        "increasing fractions",
+    ),
+    "no arms": ("arms:\n", "arms: {}\nx:\n", 11, "arms: "),
+    "twins": (
+        "  grpo: {}",
+        "  grpo: {}\n  also: {algorithm: grpo}",
+        13,
+        "the same experiment as arm 'grpo'",
+    ),
+    "duplicate key": ("  grpo: {}", "  grpo: {}\n  grpo: {std: false}", 13, "the same key twice"),
+    "not YAML": ("seeds: [0, 1]", "seeds: [0, 1", 11, "not YAML"),
+    "a name that is no file name": ("name: test", "name: a/b", 1, "name: String should match"),
+    "an override that is no section": ("  grpo: {}", "  grpo: {train: 3}", 12, "must be a mapping"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_matrices_say_where_and_what_to_do(case, read, tmp_path):
+    line, replacement, number, message = BAD[case]
+    with pytest.raises(MatrixError) as caught:
+        read(edited(line, replacement))
+    problem = next((p for p in caught.value.problems if message in p), None)
+    assert problem, caught.value.problems
+    assert problem.startswith(f"{tmp_path / 'm.yaml'}:{number}: "), problem
+    assert "\n" not in problem
+
+
+def test_all_problems_of_a_file_are_reported_together(read):
+    with pytest.raises(MatrixError) as caught:
+        read(GOOD.replace("lr: 5e-4", "lr: x").replace("coefficient:", "cofficient:"))
+    assert len(caught.value.problems) == 2
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(MatrixError, match="cannot be read"):
+        load_cells(tmp_path / "none.yaml")
+
+
+def test_a_list_is_not_a_matrix(read):
+    with pytest.raises(MatrixError, match="a matrix is a mapping"):
+        read("- 1\n- 2\n")
+
+
+def test_the_quickstart_parses(repo):
+    cells = load_cells(repo / "matrix.yaml")
+    assert {"grpo", "entreg", "clip"} <= {cell.algorithm for cell in cells}

@@ -1,0 +1,68 @@
+"""The spool: whole lines, torn lines, and a reader that never reads one twice."""
+
+import errno
+import json
+import os
+
+import pytest
+
+from suite import spool
+
+
+def test_lines_come_back_once_and_in_order(tmp_path):
+    path = tmp_path / "attempt-001.jsonl"
+    writer = spool.Spool(path)
+    writer.write("trace", step=1, reward=0.5)
+    rows, offset = spool.read_from(path, 0)
+    assert [(r["kind"], r["step"], r["reward"]) for r in rows] == [("trace", 1, 0.5)]
+    writer.write("trace", step=2, reward=float("nan"))
+    rows, offset = spool.read_from(path, offset)
+    assert [(r["step"], r["reward"]) for r in rows] == [(2, None)]
+    assert spool.read_from(path, offset) == ([], offset)
+
+
+def test_a_torn_last_line_waits_until_it_is_whole(tmp_path):
+    path = tmp_path / "attempt-001.jsonl"
+    path.write_text('{"kind":"a"}\n{"kind":"b"')
+    rows, offset = spool.read_from(path, 0)
+    assert [r["kind"] for r in rows] == ["a"]
+    with path.open("a") as file:
+        file.write("}\n")
+    assert [r["kind"] for r in spool.read_from(path, offset)[0]] == ["b"]
+
+
+def test_a_line_torn_for_good_is_skipped(tmp_path):
+    path = tmp_path / "attempt-001.jsonl"
+    path.write_bytes(b'{"kind":"a"}\n{"kin\xff\n{"kind":"c"}\n')
+    assert [r["kind"] for r in spool.read_from(path, 0)[0]] == ["a", "c"]
+
+
+def test_long_files_are_read_in_parts(tmp_path):
+    path = tmp_path / "attempt-001.jsonl"
+    path.write_text("".join(json.dumps({"kind": "t", "i": i}) + "\n" for i in range(500)))
+    seen, offset = [], 0
+    while True:
+        rows, after = spool.read_from(path, offset, limit=1000)
+        if after == offset:
+            break
+        seen, offset = seen + [r["i"] for r in rows], after
+    assert seen == list(range(500))
+
+
+def test_attempts_are_numbered(tmp_path):
+    assert spool.attempts(tmp_path / "absent") == []
+    number, path = spool.next_attempt(tmp_path)
+    assert (number, path.name) == (1, "attempt-001.jsonl")
+    path.touch()
+    (tmp_path / "attempt-001.log").touch()
+    assert spool.next_attempt(tmp_path)[0] == 2
+
+
+def test_a_full_disk_is_an_error_and_not_a_silent_half_line(tmp_path):
+    """/dev/full answers every write as a full disk does."""
+    writer = spool.Spool(tmp_path / "attempt-001.jsonl")
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, writer._descriptor)
+    with pytest.raises(OSError) as caught:
+        writer.write("trace", step=1)
+    assert caught.value.errno == errno.ENOSPC

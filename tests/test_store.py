@@ -1,0 +1,286 @@
+"""runs.db: every spooled row exactly once, void steps gone, readers never in the way."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from suite import spool
+from suite.cell import Workspace
+from suite.matrix import load_cells
+from suite.store import VIEWS, NoDatabase, Store, connect
+
+MATRIX = """\
+name: m
+model: arithmetic-tiny
+budget: {steps: 4}
+arms: {grpo: {}, clip: {}}
+evaluate: {samples: 4, pass_at: [1, 2], at: [0, 1.0]}
+"""
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "runs.db")
+
+
+@pytest.fixture
+def cells(tmp_path):
+    path = tmp_path / "m.yaml"
+    path.write_text(MATRIX)
+    return load_cells(path)
+
+
+@pytest.fixture
+def store(workspace, cells):
+    store = Store(workspace)
+    store.register(cells)
+    yield store
+    store.close()
+
+
+def attempt(workspace, cell, number=1):
+    folder = workspace.cell(cell.id)
+    writer = spool.Spool(folder / f"attempt-{number:03d}.jsonl")
+
+    def write(kind, **fields):
+        writer.write(kind, attempt=number, **fields)
+
+    return write
+
+
+def trace(write, step, **more):
+    write("trace", step=step, entropy=1.0 / step, gpu_hours=0.1 * step, **more)
+
+
+def evaluate(write, step, fraction, correct):
+    for i, c in enumerate(correct):
+        counts = {"n": 4, "correct": c, "wrong": 4 - c, "unparsed": 0, "timeout": 0}
+        write(
+            "eval",
+            step=step,
+            fraction=fraction,
+            benchmark="arithmetic",
+            problem=f"p{i}",
+            **counts,
+            truncated=0,
+            unique=4,
+            tokens=40,
+            verdicts="c" * c + "w" * (4 - c),
+            examples=["x"],
+        )
+    write("evaluated", step=step, fraction=fraction, gpu_hours=0.1 * step, tokens=1, samples=1)
+
+
+def rows(store, query):
+    store.publish()
+    with connect(store.workspace.db) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_traces_arrive_once_however_often_they_are_taken_in(store, workspace, cells):
+    write = attempt(workspace, cells[0])
+    trace(write, 1)
+    assert [r["kind"] for r in store.ingest(cells[0].id)] == ["trace"]
+    assert store.ingest(cells[0].id) == []
+    trace(write, 2)
+    store.ingest(cells[0].id)
+    found = rows(
+        store, "SELECT arm, step, value FROM traces WHERE metric = 'entropy' ORDER BY step"
+    )
+    assert found == [("grpo", 1, 1.0), ("grpo", 2, 0.5)]
+
+
+def test_steps_after_the_checkpoint_of_a_resume_are_void(store, workspace, cells):
+    first, second = (attempt(workspace, cells[0], n) for n in (1, 2))
+    first("training", from_step=0)
+    for step in (1, 2, 3):
+        trace(first, step, reward=0.0)
+    evaluate(first, 3, 0.5, [4, 4])
+    second("resumed", from_step=2)
+    for step in (3, 4):
+        trace(second, step, reward=1.0)
+    store.ingest(cells[0].id)
+    found = rows(store, "SELECT step, value FROM traces WHERE metric = 'reward' ORDER BY step")
+    assert found == [(1, 0.0), (2, 0.0), (3, 1.0), (4, 1.0)]
+    assert rows(store, "SELECT count(*) FROM evals") == [(0,)]
+    assert rows(store, "SELECT count(*) FROM pass_at_k") == [(0,)]
+    lost = rows(store, "SELECT detail->>'lost_gpu_hours' FROM data.events WHERE kind = 'resumed'")
+    assert float(lost[0][0]) == pytest.approx(0.1)
+
+
+def test_scores_are_the_unbiased_estimator_with_an_interval(store, workspace, cells):
+    """c = 4, 2, 0 of n = 4: pass@1 = 1/2; pass@2 = (1 + (1 - C(2,2)/C(4,2)) + 0) / 3 = 11/18."""
+    write = attempt(workspace, cells[0])
+    evaluate(write, 4, 1.0, [4, 2, 0])
+    trace(write, 4, budget_fraction=1.0, response_length=9.0)
+    store.ingest(cells[0].id)
+    found = rows(store, "SELECT k, score, low, high, problems, samples FROM pass_at_k ORDER BY k")
+    assert [(k, problems, samples) for k, _, _, _, problems, samples in found] == [
+        (1, 3, 4),
+        (2, 3, 4),
+    ]
+    assert [row[1] for row in found] == pytest.approx([1 / 2, 11 / 18])
+    assert all(0 <= low < score < high <= 1 for _, score, low, high, *_ in found)
+    assert rows(store, "SELECT arm, k, steps FROM leaderboard ORDER BY k") == [
+        ("grpo", 1, 4),
+        ("grpo", 2, 4),
+    ]
+
+
+def test_an_evaluation_cut_short_is_replaced_whole(store, workspace, cells):
+    first, second = (attempt(workspace, cells[0], n) for n in (1, 2))
+    evaluate(first, 0, 0.0, [1, 1, 1])
+    second("training", from_step=0)
+    evaluate(second, 0, 0.0, [4, 4, 4])
+    store.ingest(cells[0].id)
+    assert rows(store, "SELECT sum(correct), count(*) FROM evals") == [(12, 3)]
+    assert rows(store, "SELECT score FROM pass_at_k WHERE k = 1") == [(1.0,)]
+
+
+def test_cost_to_score(store, workspace, cells):
+    for cell, correct in zip(cells, ([2, 2], [4, 4]), strict=True):
+        write = attempt(workspace, cell)
+        evaluate(write, 2, 0.5, [1, 1])
+        evaluate(write, 4, 1.0, correct)
+        store.ingest(cell.id)
+    found = rows(
+        store,
+        "SELECT reference, arm, gpu_hours FROM gpu_hours_to_score WHERE k = 1 ORDER BY ALL",
+    )
+    assert found == [
+        ("clip", "clip", pytest.approx(0.4)),
+        ("clip", "grpo", None),
+        ("grpo", "clip", pytest.approx(0.4)),
+        ("grpo", "grpo", pytest.approx(0.4)),
+    ]
+
+
+def test_a_reader_keeps_its_snapshot_while_new_ones_are_published(store, workspace, cells):
+    write = attempt(workspace, cells[0])
+    trace(write, 1)
+    store.ingest(cells[0].id)
+    store.publish()
+    script = (
+        "import sys, duckdb; c = duckdb.connect(sys.argv[1], read_only=True);"
+        "count = lambda: c.execute('select max(step) from traces').fetchone()[0];"
+        "print(count(), flush=True); sys.stdin.readline(); print(count(), flush=True)"
+    )
+    reader = subprocess.Popen(
+        [sys.executable, "-c", script, str(workspace.db)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert reader.stdout.readline() == "1\n"
+    trace(write, 2)
+    store.ingest(cells[0].id)
+    store.publish()
+    assert reader.communicate("\n")[0] == "1\n"
+    assert rows(store, "SELECT max(step) FROM traces") == [(2,)]
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from suite.cell import Workspace
+from suite.store import Store
+store = Store(Workspace(Path(sys.argv[1])))
+print("ready", flush=True)
+while True:
+    store.ingest(sys.argv[2]); store.publish()
+"""
+
+
+def test_killing_the_writer_at_any_moment_loses_and_doubles_nothing(workspace, cells, repo):
+    store = Store(workspace)
+    store.register(cells)
+    store.close()
+    write, run = attempt(workspace, cells[0]), cells[0].id
+    step = 0
+    for round_ in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(workspace.db), run],
+            stdout=subprocess.PIPE,
+            cwd=repo,
+        )
+        writer.stdout.readline()
+        deadline = time.monotonic() + 0.15 + 0.05 * round_
+        while time.monotonic() < deadline:
+            step += 1
+            trace(write, step)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        with connect(workspace.db) as connection:  # always a whole database
+            connection.execute("SELECT count(*) FROM traces").fetchone()
+    store = Store(workspace)
+    store.ingest(run)
+    counts = rows(
+        store,
+        "SELECT count(*), count(DISTINCT step), max(step) FROM traces WHERE metric = 'entropy'",
+    )
+    store.close()
+    assert counts == [(step, step, step)]
+
+
+def test_a_lost_private_database_is_made_again_from_the_snapshot(store, workspace, cells):
+    write = attempt(workspace, cells[0])
+    trace(write, 1)
+    store.ingest(cells[0].id)
+    store.close()
+    (workspace.root / "ingest.db").unlink()
+    again = Store(workspace)
+    trace(write, 2)
+    again.ingest(cells[0].id)
+    assert rows(again, "SELECT count(*) FROM traces WHERE metric = 'entropy'") == [(2,)]
+    again.close()
+    store._db = duckdb.connect()  # the fixture closes it once more
+    store.publish = lambda: None
+
+
+def test_infinite_settings_survive_as_json(store, workspace, cells):
+    assert rows(store, "SELECT settings->>'eps_high' FROM runs WHERE arm = 'clip'") == [("inf",)]
+
+
+def test_no_database_yet_says_what_to_do(tmp_path):
+    with pytest.raises(NoDatabase, match="suite run"):
+        connect(tmp_path / "runs.db")
+
+
+def test_snapshots_cannot_be_written_to(store, workspace):
+    store.publish()
+    with connect(workspace.db) as connection, pytest.raises(duckdb.Error):
+        connection.execute("DELETE FROM data.traces")
+
+
+def test_a_full_disk_keeps_the_former_snapshot(store, workspace, cells, monkeypatch, tmp_path):
+    store.publish()
+    before = workspace.db.read_bytes()
+    failing = tmp_path / "bin"
+    failing.mkdir()
+    (failing / "cp").write_text("#!/bin/sh\necho 'cp: No space left on device' >&2\nexit 1\n")
+    (failing / "cp").chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", f"{failing}:{os.environ['PATH']}")
+        with pytest.raises(OSError, match="No space left"):
+            store.publish()
+    assert workspace.db.read_bytes() == before
+    assert not list(Path(workspace.db.parent).glob("*.partial"))
+
+
+def test_every_view_answers_on_an_empty_database(store, workspace):
+    store.publish()
+    with connect(workspace.db) as connection:
+        for view in VIEWS:
+            connection.execute(f"SELECT * FROM {view}").fetchall()
+
+
+def test_evaluate_settings_are_readable_json(store):
+    (text,) = rows(store, "SELECT evaluate FROM runs WHERE arm = 'grpo'")[0]
+    assert json.loads(text)["pass_at"] == [1, 2]
