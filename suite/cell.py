@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,8 @@ class Workspace:
 
     @property
     def models(self) -> Path:
-        return self.root / "models"
+        """The embedded models; SUITE_CACHE names a folder that several databases share."""
+        return Path(os.environ.get("SUITE_CACHE") or self.root / "models").resolve()
 
     @property
     def data(self) -> Path:

