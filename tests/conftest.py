@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two spinning pools on two cores crawl
+
 REPO = Path(__file__).resolve().parent.parent
 
 

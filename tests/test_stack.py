@@ -77,11 +77,10 @@ def two_workers(arithmetic_model, tmp_path_factory):
     return start_stack(arithmetic_model, tmp_path_factory.mktemp("two"), 2)
 
 
-def reference_gradient(model_path, batches, rewards, setting):
-    """grad of -J in float64: AEPO eq. 1, CLIP section 1.2 and eq. 3, sample by sample."""
+def reference_gradients(model_path, batches, rewards):
+    """grad of -J in float64 for each arm: AEPO eq. 1, CLIP section 1.2 and eq. 3, by sample."""
     from transformers import AutoModelForCausalLM
 
-    low, high, std, coefficient = setting
     model = AutoModelForCausalLM.from_pretrained(
         model_path, dtype=torch.float64, attn_implementation="eager"
     )
@@ -91,28 +90,43 @@ def reference_gradient(model_path, batches, rewards, setting):
         for batch in batches
         for i in range(len(batch["sequences"]))
     ]
-    objective = 0.0
+    totals = dict.fromkeys(SETTINGS, 0.0)
     for index, sample in enumerate(samples):
-        group = groups[index // GROUP]
-        advantage = group[index % GROUP] - group.mean()
-        if std:
-            spread = ((group - group.mean()) ** 2).sum().div(GROUP - 1).sqrt()
-            advantage = advantage / spread if spread > 0 else torch.tensor(0.0).double()
         length = int(sample["attention_mask"].sum())
         ids = sample["sequences"][:length]
-        log_pi = torch.log_softmax(model(ids[None]).logits[0, :-1], dim=-1)
         positions = sample["action_mask"][: length - 1].bool().nonzero()[:, 0]
-        tokens = []
-        for t in positions.tolist():
-            old = sample["action_log_probs"][t].double()
-            ratio = (log_pi[t, ids[t + 1]] - old).exp()
+        log_pi = torch.log_softmax(model(ids[None]).logits[0, :-1], dim=-1)[positions]
+        taken = log_pi.gather(-1, ids[positions + 1, None])[:, 0]
+        ratio = (taken - sample["action_log_probs"][positions].double()).exp()
+        entropy = -(log_pi.exp() * log_pi).sum(-1)
+        for arm, (low, high, std, coefficient) in SETTINGS.items():
+            group = groups[index // GROUP]
+            advantage = group[index % GROUP] - group.mean()
+            spread = ((group - group.mean()) ** 2).sum().div(GROUP - 1).sqrt()
+            if std and spread > 0:
+                advantage = advantage / spread
             clipped = ratio.clamp(1 - low, 1 + high)
-            entropy = -(log_pi[t].exp() * log_pi[t]).sum()
             surrogate = torch.min(ratio * advantage, clipped * advantage)
-            tokens.append(surrogate + coefficient * entropy)
-        objective = objective + torch.stack(tokens).mean()
-    (-objective / len(samples)).backward()
-    return {name: p.grad for name, p in model.named_parameters()}
+            totals[arm] = totals[arm] + (surrogate + coefficient * entropy).mean()
+    names, parameters = zip(*model.named_parameters(), strict=True)
+    return {
+        arm: dict(
+            zip(
+                names,
+                torch.autograd.grad(-total / len(samples), parameters, retain_graph=True),
+                strict=True,
+            )
+        )
+        for arm, total in totals.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def references(arithmetic_model, one_worker, two_workers):
+    return {
+        workers: reference_gradients(arithmetic_model, measured["batches"], fixed_rewards())
+        for workers, measured in ((1, one_worker), (2, two_workers))
+    }
 
 
 def fixed_rewards():
@@ -129,11 +143,9 @@ def relative_error(gradient, reference):
 
 @pytest.mark.parametrize("arm", SETTINGS)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_gradient_equals_the_float64_reference(arm, workers, arithmetic_model, request):
-    measured = request.getfixturevalue("one_worker" if workers == 1 else "two_workers")
-    reference = reference_gradient(
-        arithmetic_model, measured["batches"], fixed_rewards(), SETTINGS[arm]
-    )
+def test_gradient_equals_the_float64_reference(arm, workers, references, one_worker, two_workers):
+    measured = one_worker if workers == 1 else two_workers
+    reference = references[workers][arm]
     for parts in (1, 4):
         gradient = measured["gradients"][arm, parts]
         assert set(gradient) == set(reference)

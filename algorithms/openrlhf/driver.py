@@ -88,8 +88,6 @@ def train(
         controller, policy: classes in place of `Controller` and `PolicyActor`, for tests.
     """
     cpu.prepare_process()
-    import ray
-
     start_ray(gpus)
     try:
         _plug_in(experiment, controller, policy)

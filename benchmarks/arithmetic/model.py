@@ -142,8 +142,9 @@ def _train(
     model.train()
     started = time.monotonic()
     for step in range(recipe.steps):
-        write = solutions.careful if step < recipe.careful_share * recipe.steps else None
-        inputs, labels = _batch(tokenizer, recipe.batch, write or solutions.solution, rng)
+        early = step < recipe.careful_share * recipe.steps
+        write = solutions.careful if early else solutions.solution
+        inputs, labels = _batch(tokenizer, recipe.batch, write, rng)
         loss = _loss(model, inputs, labels)
         model.zero_grad()
         loss.backward()
@@ -190,7 +191,7 @@ def _batch(
         prompts.append(FAMILIES[family].prompt(*operands))
         texts.append(write(family, operands, rng))
     prompt_ids = tokenizer(prompts)["input_ids"]
-    text_ids = [ids + [tokenizer.eos_token_id] for ids in tokenizer(texts)["input_ids"]]
+    text_ids = [[*ids, tokenizer.eos_token_id] for ids in tokenizer(texts)["input_ids"]]
     longest = max(len(p) + len(t) for p, t in zip(prompt_ids, text_ids, strict=True))
     inputs = torch.full((size, longest), tokenizer.pad_token_id)
     labels = torch.full((size, longest), IGNORE)
