@@ -153,10 +153,14 @@ class _Worker:
         self._memory_bytes = memory_bytes
         self._process: subprocess.Popen[bytes] | None = None
 
-    def decide(self, gold: str, answer: str, timeout: float) -> Status:
-        """Ask the child; a child that overruns `timeout` seconds or dies has not decided."""
+    def ready(self) -> None:
+        """Start the child unless it runs."""
         if self._process is None or self._process.poll() is not None:
             self._process = self._start()
+
+    def decide(self, gold: str, answer: str, timeout: float) -> Status:
+        """Ask the child; a child that overruns `timeout` seconds or dies has not decided."""
+        self.ready()
         reply = b""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps([gold, answer]).encode() + b"\n")
@@ -233,6 +237,9 @@ class Grader:
         self._closed = False
 
     def __enter__(self) -> "Grader":
+        """Start all workers now, so that the time is not the first caller's."""
+        for started in [self._threads.submit(worker.ready) for worker in self._workers]:
+            started.result()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -213,7 +213,7 @@ def test_both_arms_started_from_the_same_rollouts(story):
             WHERE step = 1 AND metric IN ('reward', 'response_length', 'entropy')
             GROUP BY metric""",
     )
-    assert sorted(first) == [("entropy", 1), ("reward", 1), ("response_length", 1)]
+    assert sorted(first) == [("entropy", 1), ("response_length", 1), ("reward", 1)]
 
 
 def test_what_made_a_run_is_stored_with_it(story):

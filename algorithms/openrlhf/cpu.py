@@ -25,7 +25,6 @@ ENVIRONMENT = {
     "DS_ACCELERATOR": "cpu",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_WORKER_MULTIPROC_METHOD": "fork",  # spares a second round of imports
     "OMP_NUM_THREADS": "1",  # two OpenMP pools on two cores spin on each other
 }
 
