@@ -167,7 +167,7 @@ def _say_error(text: str) -> None:
 
 def main() -> None:
     """Entry point: expected errors become one line and exit status 2 (bad input) or 1."""
-    from suite.scheduler import Busy
+    from suite.scheduler import Busy, Infeasible
     from suite.store import NoDatabase
 
     try:
@@ -179,7 +179,7 @@ def main() -> None:
         for problem in error.problems:
             _say_error(problem)
         sys.exit(2)
-    except (NoDatabase, Busy) as error:
+    except (NoDatabase, Busy, Infeasible) as error:
         _say_error(str(error))
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import psutil
 
+from suite import machine
 from suite.cell import Cell, Workspace
 from suite.spool import next_attempt
 from suite.store import Store
@@ -33,6 +34,10 @@ MARK = "SUITE_CELL"  # environment variable that every process of a cell inherit
 
 class Busy(RuntimeError):
     """Another conductor works on this database."""
+
+
+class Infeasible(RuntimeError):
+    """This machine cannot run a cell."""
 
 
 class Display(Protocol):
@@ -84,6 +89,7 @@ def run(cells: list[Cell], workspace: Workspace, display: Display) -> list[Outco
     On KeyboardInterrupt the running worker is stopped, what it wrote is published, and the
     interrupt is raised again.
     """
+    check_resources(cells)
     with only_conductor(workspace):
         store = Store(workspace)
         try:
@@ -97,6 +103,24 @@ def run(cells: list[Cell], workspace: Workspace, display: Display) -> list[Outco
             return [_bring_to_end(cell, workspace, store, display) for cell in cells]
         finally:
             store.close()
+
+
+def check_resources(cells: list[Cell]) -> None:
+    """Refuse what would wait for ever: an accelerator or a number of GPUs that is not here.
+
+    Without a GPU, GPUs are logical ones: as many as asked for, on the same cores.
+    """
+    here = machine.gpus() if machine.device() == "gpu" else None
+    for cell in cells:
+        wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
+        if kind and not any(kind.lower() in name.lower() for name in here or []):
+            raise Infeasible(
+                f"arm {cell.arm} wants {wanted} x {kind}, this machine has "
+                f"{', '.join(here) if here else 'no GPU'}: `suite plan` works anywhere, "
+                "`suite run` needs the hardware"
+            )
+        if here is not None and wanted > len(here):
+            raise Infeasible(f"arm {cell.arm} wants {wanted} GPUs, this machine has {len(here)}")
 
 
 def _bring_to_end(cell: Cell, workspace: Workspace, store: Store, display: Display) -> Outcome:

