@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-WIDTH_WHEN_PIPED = 140  # a log or a file has no width of its own
+WIDTH_WHEN_PIPED = 160  # a log or a file has no width of its own
 
 console = Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED)
 errors = Console(stderr=True)

@@ -87,10 +87,10 @@ def _benchmark(connection: Any, matrix: str, benchmark: str, model: str) -> Repo
     first = connection.execute(
         """SELECT arg_min(value, step) FILTER (metric = 'entropy'),
                   arg_min(value, step) FILTER (metric = 'response_length')
-             FROM traces WHERE matrix = ? AND run = (
+             FROM traces WHERE run = (
                   SELECT run FROM leaderboard
                    WHERE matrix = ? AND benchmark = ? AND model = ? ORDER BY run LIMIT 1)""",
-        [matrix, *scope],
+        scope,
     ).fetchone()
     final = connection.execute(
         """SELECT arm, seed, k, score, low, high, entropy, response_length, gpu_hours, overshoot,

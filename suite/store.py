@@ -54,6 +54,8 @@ MIGRATIONS: dict[str, str] = {
     """,
 }
 
+# A run can belong to several matrices. `runs` and the scores have a row for each of them; traces
+# and evals are there once, labelled by the matrix that named the run last.
 VIEWS: dict[str, str] = {
     "runs": """
         SELECT c.matrix, c.arm, c.position, r.*,
@@ -61,12 +63,15 @@ VIEWS: dict[str, str] = {
                (SELECT max(value) FROM data.traces t
                  WHERE t.run = r.run AND metric = 'gpu_hours') AS gpu_hours
           FROM data.runs r LEFT JOIN data.cells c USING (run)""",
+    "labels": """
+        SELECT run, arg_max(matrix, rowid) AS matrix, arg_max(arm, rowid) AS arm
+          FROM data.cells GROUP BY run""",
     "traces": """
-        SELECT c.matrix, c.arm, r.seed, t.run, t.step, t.metric, t.value
-          FROM data.traces t JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)""",
+        SELECT l.matrix, l.arm, r.seed, t.run, t.step, t.metric, t.value
+          FROM data.traces t JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
     "evals": """
-        SELECT c.matrix, c.arm, r.seed, e.*
-          FROM data.evals e JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)""",
+        SELECT l.matrix, l.arm, r.seed, e.*
+          FROM data.evals e JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
     "pass_at_k": """
         SELECT c.matrix, c.arm, r.model, r.seed, s.*, p.gpu_hours
           FROM data.scores s JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)

@@ -57,6 +57,7 @@ class Story:
     status_after_kill: int
     output: str
     again: str
+    env: dict
 
 
 def suite(arguments, folder, env, **options):
@@ -93,13 +94,17 @@ def traced_steps(folder):
     ]
 
 
+def wait_for(condition, conductor, seconds=400):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert conductor.poll() is None, conductor.stdout.read()
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
 def kill_in_training(conductor, folder):
     """Wait for the third step, one past the first checkpoint; kill the conductor alone."""
-    deadline = time.monotonic() + 400
-    while max(traced_steps(folder), default=0) < 3:
-        assert conductor.poll() is None, conductor.stdout.read()
-        assert time.monotonic() < deadline, "no third step within 400 s"
-        time.sleep(0.05)
+    wait_for(lambda: max(traced_steps(folder), default=0) >= 3, conductor)
     conductor.send_signal(signal.SIGKILL)
     conductor.wait()
     killed = time.monotonic()
@@ -126,7 +131,7 @@ def story(arithmetic_model, model_cache, tmp_path_factory, repo):
     assert second.returncode == 0, output
     third = suite(["run", "m.yaml"], folder, env)
     again, _ = third.communicate()
-    return Story(db, cells, killed_at, left, seconds, status.returncode, output, again)
+    return Story(db, cells, killed_at, left, seconds, status.returncode, output, again, env)
 
 
 def query(story, sql):
@@ -189,7 +194,11 @@ def test_cost_is_the_sum_of_the_phases_across_the_restart(story):
 
 
 def test_both_arms_are_finished_scored_and_printed(story):
-    runs = query(story, "SELECT arm, status, attempts, steps FROM runs ORDER BY position")
+    runs = query(
+        story,
+        """SELECT arm, status, attempts, steps FROM runs
+            WHERE matrix = 'end-to-end' ORDER BY position""",
+    )
     assert runs == [("grpo", "finished", 2, STEPS), ("clip-low", "finished", 1, STEPS)]
     scores = query(story, "SELECT arm, fraction, k, score, low, high FROM pass_at_k")
     assert len(scores) == 2 * 2 * 2
@@ -233,9 +242,40 @@ def test_the_queries_of_the_readme_have_answers(story, repo):
         assert query(story, sql), sql
 
 
+def test_ctrl_c_stops_everything_and_says_how_to_go_on(story):
+    """Pressed while a third arm starts its stack: one line, exit status 130, nothing left."""
+    folder = story.db.parent
+    text = MATRIX.replace("grpo: {}", "grpo: {std: false}").replace("end-to-end", "stopped")
+    (folder / "c.yaml").write_text(text)
+    cell = Workspace(story.db).cell(load_cells(folder / "c.yaml")[0].id)
+    conductor = suite(["run", "c.yaml"], folder, story.env)
+    wait_for(lambda: any(attempts(cell)) and len(marked(cell)) > 3, conductor)
+    conductor.send_signal(signal.SIGINT)
+    output, _ = conductor.communicate(timeout=60)
+    assert conductor.returncode == 130
+    assert output.strip().splitlines()[-1] == "stopped; the same command continues"
+    assert marked(cell) == []
+    states = query(story, "SELECT arm, status FROM runs WHERE matrix = 'stopped' ORDER BY position")
+    assert states == [("grpo", "interrupted"), ("clip-low", "finished")]
+
+
+def test_a_model_that_cannot_be_reached_fails_clearly_and_the_rest_goes_on(story):
+    """The second arm is the finished clip-low of the story: it is there in the report."""
+    folder = story.db.parent
+    text = MATRIX.replace("grpo: {}", "grpo: {model: no-such/model}").replace("end-to-end", "lost")
+    (folder / "l.yaml").write_text(text)
+    conductor = suite(["run", "l.yaml"], folder, story.env | {"HF_HUB_OFFLINE": "1"})
+    output, _ = conductor.communicate(timeout=120)
+    assert conductor.returncode == 1
+    assert "grpo (seed 0): model 'no-such/model' cannot be loaded: " in output
+    assert "Traceback" not in output and "│ clip-low" in output
+    states = query(story, "SELECT arm, status FROM runs WHERE matrix = 'lost' ORDER BY position")
+    assert states == [("grpo", "failed"), ("clip-low", "finished")]
+
+
 def test_finished_cells_are_not_run_again(story):
     assert "training" not in story.again
-    assert query(story, "SELECT sum(attempts) FROM runs") == [(3,)]
+    assert query(story, "SELECT sum(attempts) FROM runs WHERE matrix = 'end-to-end'") == [(3,)]
 
 
 def test_the_trained_policy_is_a_model_that_loads(story):

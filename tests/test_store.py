@@ -244,6 +244,18 @@ def test_a_lost_private_database_is_made_again_from_the_snapshot(store, workspac
     store.publish = lambda: None
 
 
+def test_a_run_of_two_matrices_is_traced_once_and_listed_twice(store, workspace, cells, tmp_path):
+    trace(attempt(workspace, cells[0]), 1)
+    store.ingest(cells[0].id)
+    (tmp_path / "other.yaml").write_text(MATRIX.replace("name: m", "name: other"))
+    store.register(load_cells(tmp_path / "other.yaml"))
+    assert rows(
+        store, "SELECT matrix, count(*) FROM traces WHERE metric = 'entropy' GROUP BY 1"
+    ) == [("other", 1)]
+    listed = rows(store, "SELECT matrix FROM runs WHERE arm = 'grpo' ORDER BY matrix")
+    assert listed == [("m",), ("other",)]
+
+
 def test_infinite_settings_survive_as_json(store, workspace, cells):
     assert rows(store, "SELECT settings->>'eps_high' FROM runs WHERE arm = 'clip'") == [("inf",)]
 
