@@ -57,7 +57,9 @@ class Workspace:
 
     @property
     def root(self) -> Path:
-        return self.db.resolve().with_suffix("")
+        """`runs/` for `runs.db`; `runs-files/` for a database called `runs`."""
+        db = self.db.resolve()
+        return db.with_suffix("") if db.suffix else db.with_name(f"{db.name}-files")
 
     def cell(self, cell_id: str) -> Path:
         """The folder of one cell: spool, logs, checkpoints, policies."""

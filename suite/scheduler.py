@@ -133,7 +133,7 @@ def _bring_to_end(cell: Cell, workspace: Workspace, store: Store, display: Displ
     attempt, _ = next_attempt(folder)
     log = folder / f"attempt-{attempt:03d}.log"
     _set(store, display, cell, "running")
-    worker = _start(folder, log)
+    worker = _start(workspace, cell, log)
     try:
         error = _watch(worker, cell, store, display)
     except KeyboardInterrupt:
@@ -154,16 +154,16 @@ def _set(store: Store, display: Display, cell: Cell, status: str) -> None:
     display.cell(cell, status)
 
 
-def _start(folder: Path, log: Path) -> subprocess.Popen:
+def _start(workspace: Workspace, cell: Cell, log: Path) -> subprocess.Popen:
     """A worker in its own session (Ctrl-C reaches the conductor only), output to `log`."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "suite.worker", str(folder)],
+            [sys.executable, "-m", "suite.worker", str(workspace.db), cell.id],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {MARK: str(folder)},
+            env=os.environ | {MARK: str(workspace.cell(cell.id))},
         )
 
 

@@ -1,6 +1,6 @@
 """One process, one attempt at one cell: build what it needs, train to the budget, leave a spool.
 
-    python -m suite.worker FOLDER     FOLDER holds cell.json; see suite.cell.Workspace
+    python -m suite.worker DB CELL     the cell's folder, which holds cell.json: suite.cell.Workspace
 
 The conductor starts it and reads what it writes; nothing else passes between them. It dies with the
 conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spool.
@@ -161,10 +161,10 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, FileNotFoundError) or len(lines) > 1 else f"{name}: {text}"
 
 
-def run(folder: Path) -> None:
-    """One attempt at the cell in `folder`, from its last checkpoint when there is one."""
+def run(workspace: Workspace, cell_id: str) -> None:
+    """One attempt at a cell, from its last checkpoint when there is one."""
+    folder = workspace.cell(cell_id)
     cell = Cell.load(folder / "cell.json")
-    workspace = Workspace(folder.parent.parent.with_suffix(".db"))
     attempt, path = next_attempt(folder)
     spool = Spool(path)
     write = partial(spool.write, attempt=attempt)
@@ -236,7 +236,7 @@ def main() -> None:
     """Command line of the worker; a failure is already in the spool when this exits."""
     die_with_parent()
     os.environ.setdefault("OMP_NUM_THREADS", "1" if machine.device() == "cpu" else "4")
-    run(Path(sys.argv[1]).resolve())
+    run(Workspace(Path(sys.argv[1])), sys.argv[2])
 
 
 if __name__ == "__main__":
