@@ -1,6 +1,6 @@
 """One process, one attempt at one cell: build what it needs, train to the budget, leave a spool.
 
-    python -m suite.worker DB CELL     the cell's folder, which holds cell.json: suite.cell.Workspace
+    python -m suite.worker DB CELL     the cell's folder below DB's holds cell.json
 
 The conductor starts it and reads what it writes; nothing else passes between them. It dies with the
 conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spool.
