@@ -40,19 +40,13 @@ class Recorder:
     def __init__(self, spool: Path, attempt: int, budget: Budget, gpus: int):
         self._spool = Spool(spool)
         self._attempt = attempt
-        self._ledger = Ledger(budget, gpus)
-        for name in ("phase", "aside", "count", "fraction", "exhausted", "totals", "state"):
-            setattr(self, name, getattr(self._ledger, name))
+        self.ledger = Ledger(budget, gpus)
 
     def begin(self, *, from_step: int, ledger: dict[str, Any] | None) -> None:
         """The first line after start-up: rows of earlier attempts after `from_step` are void."""
         if ledger is not None:
-            self._ledger.restore(ledger)
+            self.ledger.restore(ledger)
         self.write("resumed" if from_step else "training", from_step=from_step)
-
-    def phase_seconds(self) -> dict[str, float]:
-        """Charged seconds so far, by phase."""
-        return dict(self._ledger.charged)
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append a line to the spool."""

@@ -49,45 +49,47 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         self.algorithm = self.suite.algorithm
         self.prompts = self.prompts_dataloader.dataset
         self.group_size = self.args.rollout.n_samples_per_prompt
+        self.saved_step = 0
 
     def fit(self, global_step: int = 0) -> None:
         """Train until the ledger says that the budget is spent, evaluating on the way."""
         self.recorder = self.suite.make_recorder()
+        self.ledger = self.recorder.ledger
         with self.suite.make_grader() as self.grader:
             step, state, evaluated = self._restore()
             evaluated = self._evaluate_when_due(step, state, evaluated)
-            while not self.recorder.exhausted():
+            while not self.ledger.exhausted():
                 step, state = self._train_step(step + 1, state)
                 evaluated = self._evaluate_when_due(step, state, evaluated)
                 if step % self.suite.checkpoint_every == 0:
                     self._save(step, state, evaluated)
             self._save(step, state, evaluated)
-            self.recorder.write("finished", step=step, **self.recorder.totals())
+            self.recorder.write("finished", step=step, **self.ledger.totals())
 
     # One training step ---------------------------------------------------------------------
 
     def _train_step(self, step: int, state: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        before = self.recorder.phase_seconds()
-        with self.recorder.phase("generation"):
+        before = dict(self.ledger.charged)
+        with self.ledger.phase("generation"):
             rollouts = self._roll_out(step)
-        with self.recorder.phase("reward"):
+        with self.ledger.phase("reward"):
             rollouts = self._reward(rollouts)
-        with self.recorder.phase("experience"):
+        with self.ledger.phase("experience"):
             experiences, entropy = self._make_experiences(rollouts)
-        with self.recorder.phase("update"):
+        with self.ledger.phase("update"):
             status = self._update(step, state, experiences)
-        with self.recorder.phase("sync"):
+        with self.ledger.phase("sync"):
             self.broadcast_to_vllm()
         measured = {"entropy": entropy, **_reward_statistics(rollouts, self.group_size), **status}
         tokens = sum(len(r.sample.token_ids) for r in rollouts)
-        self.recorder.count(steps=1, samples=len(rollouts), tokens=tokens)
+        self.ledger.count(steps=1, samples=len(rollouts), tokens=tokens)
         seconds = {
             f"seconds/{phase}": total - before.get(phase, 0.0)
-            for phase, total in self.recorder.phase_seconds().items()
+            for phase, total in self.ledger.charged.items()
         }
         numbers = {f"state/{k}": v for k, v in state.items() if isinstance(v, int | float)}
         self.recorder.write(
-            "trace", step=step, **measured, **numbers, **seconds, **self.recorder.totals()
+            "trace", step=step, **measured, **numbers, **seconds, **self.ledger.totals()
         )
         return step, self.algorithm.next_state(state, measured)
 
@@ -207,19 +209,26 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         if step == 0 and "ledger" not in saved:
             self.recorder.begin(from_step=0, ledger=None)
             return 0, self.algorithm.initial_state(), 0
+        self.saved_step = step
         self.recorder.begin(from_step=step, ledger=saved["ledger"])
         self.broadcast_to_vllm()
         return step, saved["algorithm_state"], saved["evaluated"]
 
     def _save(self, step: int, state: dict[str, Any], evaluated: int) -> None:
-        """A checkpoint: policy, optimizer, algorithm state and ledger, never a part of them."""
+        """A checkpoint: policy, optimizer, algorithm state and ledger, never a part of them.
+
+        A step is saved once: writing over the checkpoint that "latest" names could tear it.
+        """
+        if step == self.saved_step:
+            return
+        self.saved_step = step
         client_states = {
             "global_step": step,
             "algorithm_state": state,
             "evaluated": evaluated,
-            "ledger": self.recorder.state(),
+            "ledger": self.ledger.state(),
         }
-        with self.recorder.aside("checkpoint"):
+        with self.ledger.aside("checkpoint"):
             ray.get(
                 self.actor_model_group.async_run_method(
                     method_name="save_checkpoint",
@@ -231,10 +240,9 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
     def _evaluate_when_due(self, step: int, state: dict[str, Any], evaluated: int) -> int:
         """Evaluate at every fraction of the budget that has been reached; returns how many."""
         points = self.suite.evaluate_at
-        while evaluated < len(points) and self.recorder.fraction() >= points[evaluated]:
-            if step:
-                self._save(step, state, evaluated)
-            with self.recorder.aside("evaluation"):
+        while evaluated < len(points) and self.ledger.fraction() >= points[evaluated]:
+            self._save(step, state, evaluated)
+            with self.ledger.aside("evaluation"):
                 self._evaluate(step, points[evaluated])
             evaluated += 1
         return evaluated
@@ -244,7 +252,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
             records = self.suite.evaluate(self._answer, self.grader, name, path, step)
             for record in records:
                 self.recorder.write("eval", step=step, fraction=fraction, **record)
-        self.recorder.write("evaluated", step=step, fraction=fraction, **self.recorder.totals())
+        self.recorder.write("evaluated", step=step, fraction=fraction, **self.ledger.totals())
         if step:
             path = Path(self.args.ckpt.path).parent / "policies" / f"step_{step:06d}"
             ray.get(self.actor_model_group.async_run_method(method_name="save_policy", path=path))

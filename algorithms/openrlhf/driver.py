@@ -30,7 +30,8 @@ class Experiment:
 
     Attributes:
         algorithm: the settings object whose methods the trainer calls.
-        make_recorder: opens the ledger and the trace file, in the controller's process.
+        make_recorder: opens the trace file (`write`, `begin`) and the `ledger` in the controller's
+            process; see suite.worker.Recorder.
         make_grader: starts the grader there; `.grade([(gold, response), ...])` -> verdicts.
         evaluate: called as evaluate(generate, grader, name, path, step), yields records.
         benchmarks: name -> path of a JSON-lines file with id, problem, answer.
