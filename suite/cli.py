@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 from rich.console import Console
 
@@ -43,8 +42,12 @@ def run(matrix: MatrixFile, db: Database = DEFAULT_DB) -> None:
     from suite.progress import display
 
     cells, workspace = load_cells(matrix), Workspace(db)
-    with display(console, cells) as shown:
-        outcomes = scheduler.run(cells, workspace, shown)
+    try:
+        with display(console, cells) as shown:
+            outcomes = scheduler.run(cells, workspace, shown)
+    except KeyboardInterrupt:
+        _say_error("stopped; the same command continues")
+        raise typer.Exit(130) from None
     _print_report(db, cells[0].matrix)
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
@@ -171,10 +174,7 @@ def main() -> None:
     from suite.store import NoDatabase
 
     try:
-        sys.exit(app(standalone_mode=False) or 0)
-    except click.ClickException as error:  # a wrong option, an unknown verb
-        error.show()
-        sys.exit(error.exit_code)
+        app()
     except MatrixError as error:
         for problem in error.problems:
             _say_error(problem)
@@ -182,9 +182,6 @@ def main() -> None:
     except (NoDatabase, Busy, Infeasible) as error:
         _say_error(str(error))
         sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        _say_error("stopped; the same command continues")
-        sys.exit(130)
     except OSError as error:
         _say_error(f"{error.__class__.__name__}: {error}")
         sys.exit(1)
