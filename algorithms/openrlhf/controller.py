@@ -56,6 +56,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         self.recorder = self.suite.make_recorder()
         self.ledger = self.recorder.ledger
         with self.suite.make_grader() as self.grader:
+            self.grader.start()
             step, state, evaluated = self._restore()
             evaluated = self._evaluate_when_due(step, state, evaluated)
             while not self.ledger.exhausted():

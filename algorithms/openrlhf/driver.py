@@ -32,7 +32,8 @@ class Experiment:
         algorithm: the settings object whose methods the trainer calls.
         make_recorder: opens the trace file (`write`, `begin`) and the `ledger` in the controller's
             process; see suite.worker.Recorder.
-        make_grader: starts the grader there; `.grade([(gold, response), ...])` -> verdicts.
+        make_grader: makes the grader there: a context manager with `.start()` and
+            `.grade([(gold, response), ...])` -> verdicts; see benchmarks.grading.Grader.
         evaluate: called as evaluate(generate, grader, name, path, step), yields records.
         benchmarks: name -> path of a JSON-lines file with id, problem, answer.
         seed: of prompt order and sampling.
