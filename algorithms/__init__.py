@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 ALGORITHMS: dict[str, str] = {
     "grpo": "algorithms.grpo:GRPO",
     "entreg": "algorithms.entreg:EntReg",
+    "entropy_adv": "algorithms.entropy_adv:EntropyAdv",
+    "aent": "algorithms.aent:AEnt",
     "clip": "algorithms.clip:Clip",
 }
 

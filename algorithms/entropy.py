@@ -1,8 +1,13 @@
-"""Token entropy, exact over the full vocabulary, with an analytic gradient.
+"""Token entropy and its clamped variant, exact, with analytic gradients.
 
-H_t = -sum_a pi(a) log pi(a) in nats, pi = softmax(logits) (CLIP 2509.26114 eq. 3). The gradient is
-dH/dz_a = -pi_a (log pi_a + H). Both are computed in chunks of rows in fp32 (fp64 for fp64 input),
-so that no second [tokens, V] buffer lives beside the logits and their gradient.
+    H_t  = -sum_a pi(a) log pi(a)           over the vocabulary (CLIP 2509.26114 eq. 3)
+    H~_t = the same over A(s), the V - int(V p) most likely tokens, renormalised
+                                            (AEnt 2509.03493 eq. 4.1, 4.2)
+
+in nats, pi = softmax(logits). dH/dz_a = -pi_a (log pi_a + H) on the tokens that count, 0 elsewhere;
+the set A(s) is a constant for the gradient. Forward and backward run in chunks of rows in fp32
+(fp64 for fp64 input), so that no second [tokens, V] buffer lives beside the logits and their
+gradient. A(s) is found by a selection threshold per row, not by a sort, never on another device.
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-DEFAULT_CHUNK = 4096
+CHUNK_NUMBERS = 1 << 22  # numbers of one chunk: 16 MiB in fp32
 
 
 def _accumulation_dtype(logits: Tensor) -> torch.dtype:
@@ -35,40 +40,57 @@ def _entropy_terms(rows_V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return log_pi, powers / total.to(powers.dtype), entropy.to(shifted.dtype)
 
 
-class _TokenEntropy(torch.autograd.Function):
+def _clamp(rows_V: Tensor, dropped: int) -> Tensor:
+    """The rows with their `dropped` least likely tokens made impossible, exactly so many.
+
+    Tokens tied at the threshold are dropped from the left until the count is right.
+    """
+    if dropped == 0:
+        return rows_V
+    threshold = rows_V.kthvalue(dropped + 1, dim=-1, keepdim=True).values
+    out = rows_V < threshold
+    missing = dropped - out.sum(-1, keepdim=True)
+    if missing.any():
+        ties = rows_V == threshold
+        out |= ties & (ties.cumsum(-1) <= missing)
+    return rows_V.masked_fill(out, float("-inf"))
+
+
+class _Entropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits: Tensor, chunk: int) -> Tensor:
+    def forward(ctx, logits: Tensor, dropped: int, chunk: int) -> Tensor:
         rows = logits.reshape(-1, logits.shape[-1])
         entropy = rows.new_empty(rows.shape[0], dtype=_accumulation_dtype(logits))
         for start in range(0, rows.shape[0], chunk):
             part = slice(start, start + chunk)
-            entropy[part] = _entropy_terms(rows[part])[2]
+            entropy[part] = _entropy_terms(_clamp(rows[part], dropped))[2]
         ctx.save_for_backward(logits)
-        ctx.chunk = chunk
+        ctx.dropped, ctx.chunk = dropped, chunk
         return entropy.reshape(logits.shape[:-1])
 
     @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
         (logits,) = ctx.saved_tensors
         rows = logits.reshape(-1, logits.shape[-1])
         weights = grad_output.reshape(-1, 1)
         grad = torch.empty_like(rows)
         for start in range(0, rows.shape[0], ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            log_pi, pi, entropy = _entropy_terms(rows[part])
+            log_pi, pi, entropy = _entropy_terms(_clamp(rows[part], ctx.dropped))
             slope = torch.where(
                 pi > 0, -pi * (log_pi + entropy.unsqueeze(-1)), torch.zeros_like(pi)
             )
             grad[part] = (weights[part] * slope).to(grad.dtype)
-        return grad.reshape(logits.shape), None
+        return grad.reshape(logits.shape), None, None
 
 
-def token_entropy(logits: Tensor, *, chunk: int = DEFAULT_CHUNK) -> Tensor:
+def token_entropy(logits: Tensor, *, chunk: int | None = None) -> Tensor:
     """H_t in nats over the last axis.
 
     Args:
         logits: [..., V] at temperature 1; -inf marks an impossible token.
-        chunk: rows handled at a time; memory beside the input is about chunk * V floats.
+        chunk: rows handled at a time, by default about 4 million numbers' worth; memory beside the
+            input is a few chunk * V floats.
 
     Returns:
         Tensor [...] in fp32 (fp64 for fp64 logits), differentiable once in `logits`.
@@ -76,8 +98,36 @@ def token_entropy(logits: Tensor, *, chunk: int = DEFAULT_CHUNK) -> Tensor:
     Raises:
         ValueError: logits without a vocabulary axis, or chunk < 1.
     """
+    return _Entropy.apply(logits, 0, _rows(logits, chunk))
+
+
+def clamped_entropy(logits: Tensor, p: float, *, chunk: int | None = None) -> Tensor:
+    """H~_t in nats: the entropy among the V - int(V p) most likely tokens, renormalised.
+
+    Args:
+        logits: [..., V] at temperature 1; -inf marks an impossible token.
+        p: fraction of the vocabulary that is left out, in [0, 1); 0 is `token_entropy`.
+        chunk: rows handled at a time.
+
+    Returns:
+        Tensor [...] in fp32 (fp64 for fp64 logits), differentiable once in `logits`; the tokens
+        left out get no gradient. Of tokens tied at the threshold the right number is kept.
+
+    Raises:
+        ValueError: p outside [0, 1), logits without a vocabulary axis, or chunk < 1.
+    """
+    rows = _rows(logits, chunk)
+    if not 0.0 <= p < 1.0:
+        raise ValueError(f"p must be in [0, 1): a fraction of the vocabulary, got {p}")
+    return _Entropy.apply(logits, int(logits.shape[-1] * p), rows)
+
+
+def _rows(logits: Tensor, chunk: int | None) -> int:
+    """Rows of a chunk, after a look at the arguments."""
     if logits.dim() == 0 or logits.shape[-1] == 0:
         raise ValueError(f"logits need a vocabulary axis, got shape {tuple(logits.shape)}")
+    if chunk is None:
+        return max(1, CHUNK_NUMBERS // logits.shape[-1])
     if chunk < 1:
         raise ValueError(f"chunk must be >= 1, got {chunk}")
-    return _TokenEntropy.apply(logits, chunk)
+    return chunk

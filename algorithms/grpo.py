@@ -64,9 +64,14 @@ class GRPO:
             log_probs_BT, old_log_probs_BT, advantages_BT, self.eps_low, self.eps_high
         )
 
-    def bonus_statistic(self, logits: Tensor) -> Tensor | None:
-        """The per-token statistic that a bonus rewards; None: the algorithm has no bonus."""
-        return None
+    @property
+    def has_bonus(self) -> bool:
+        """Whether this algorithm defines a statistic to measure and reward."""
+        return type(self).bonus_statistic is not GRPO.bonus_statistic
+
+    def bonus_statistic(self, logits: Tensor) -> Tensor:
+        """The per-token statistic that a bonus rewards; GRPO has none."""
+        raise NotImplementedError
 
     def bonus_coefficient(self, state: dict[str, Any]) -> float:
         """lambda, the weight of the bonus at this state; GRPO asserts that it is 0."""
@@ -75,8 +80,7 @@ class GRPO:
     def bonus(self, logits: Tensor, state: dict[str, Any] | None = None) -> Tensor | None:
         """lambda * statistic: what is added to the objective of each token, or None."""
         coefficient = self.bonus_coefficient(self.initial_state() if state is None else state)
-        statistic = self.bonus_statistic(logits) if coefficient else None
-        return None if statistic is None else coefficient * statistic
+        return coefficient * self.bonus_statistic(logits) if coefficient else None
 
     def extra_rollouts(self, state: dict[str, Any]) -> dict[str, Any] | None:
         """Temperature and positive-sample quota of a second rollout, or None."""

@@ -13,6 +13,8 @@ from algorithms import ALGORITHMS, load  # noqa: E402
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 OFF = {
     "entreg": {"coefficient": 0.0},
+    "entropy_adv": {"beta": 0.0},
+    "aent": {"coefficient": 0.0, "beta": 0.0},
     "clip": {"eps_low": 0.2, "eps_high": 0.2, "std": True},
 }
 
@@ -47,10 +49,55 @@ def test_entreg_bonus_by_hand():
     assert logits.grad[0] < 0 < logits.grad[1]
 
 
+def test_entropy_adv_by_hand():
+    """beta 0.4, kappa 2: min(0.4 H, |A| / 2) is added; 0.4 * 0.5 = 0.2 but at most 0.1 / 2."""
+    advantages, entropy = torch.tensor([[1.0, -1.0, 0.1, 0.0]]), torch.full((1, 4), 0.5)
+    shaped = load("entropy_adv").shape(advantages, entropy.requires_grad_())
+    torch.testing.assert_close(shaped.detach(), torch.tensor([[1.2, -0.8, 0.15, 0.0]]))
+    assert not shaped.requires_grad
+
+
+def test_aent_bonus_by_hand():
+    """Ten equal logits, p = 0.33: lambda * ln 7."""
+    value = load("aent").bonus(torch.zeros(1, 10))
+    assert value.item() == pytest.approx(0.002 * math.log(7))
+
+
+@pytest.mark.parametrize(
+    ("entropy", "moved"),
+    [
+        (0.05, 0.002 + 0.002 * 0.10),  # 0.10 below the band of 0.15 .. 0.24: up
+        (0.34, 0.002 - 0.002 * 0.10),  # 0.10 above it: down
+        (0.20, 0.002),  # inside
+        (-9.0, 0.009),  # the box
+        (9.0, 0.0006),
+    ],
+)
+def test_aent_moves_its_coefficient_towards_the_band(entropy, moved):
+    aent = load("aent")
+    after = aent.next_state({"coefficient": 0.002}, {"bonus_statistic": entropy, "epoch": 3})
+    assert after == {"coefficient": pytest.approx(moved)}
+
+
+def test_aent_waits_for_its_epoch_and_is_not_dead_at_zero():
+    aent = load("aent", coefficient=0.0, coefficient_low=0.0)
+    state = aent.initial_state()
+    assert aent.next_state(state, {"bonus_statistic": 0.0, "epoch": 2}) == state
+    assert aent.next_state(state, {"bonus_statistic": 0.0, "epoch": 3})["coefficient"] > 0
+    constant = load("aent", beta=0.0)
+    assert constant.next_state({"coefficient": 0.002}, {"epoch": 9})["coefficient"] == 0.002
+
+
+def test_aent_without_clamp_is_entreg():
+    logits = torch.randn(2, 3, 50)
+    clamped, plain = load("aent", p=0.0), load("entreg", coefficient=0.002)
+    assert torch.equal(clamped.bonus(logits), plain.bonus(logits))
+
+
 def test_grpo_has_no_entropy_term():
     grpo = load("grpo")
     assert grpo.bonus_coefficient(grpo.initial_state()) == 0
-    assert grpo.bonus(torch.zeros(1, 4)) is None
+    assert grpo.bonus(torch.zeros(1, 4)) is None and not grpo.has_bonus
     assert grpo.extra_rollouts(grpo.initial_state()) is None
 
 
@@ -83,7 +130,8 @@ def test_switched_off_it_is_grpo_bit_for_bit(name):
     assert torch.equal(grpo.surrogate(new, old, advantages), off.surrogate(new, old, advantages))
     assert torch.equal(grpo.shape(advantages, new), off.shape(advantages, new))
     assert off.bonus(new) is None
-    assert off.next_state(off.initial_state(), {"entropy": 1.0}) == grpo.initial_state()
+    assert off.next_state(off.initial_state(), {"entropy": 1.0}) == off.initial_state()
+    assert off.bonus_coefficient(off.initial_state()) == 0
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -103,6 +151,9 @@ def test_every_algorithm_loads_and_cites_its_source(name):
         ("clip", {"eps_low": 1.5}, r"eps_low must be in \[0, 1\]"),
         ("clip", {"eps_high": -1}, "eps_high must be >= 0"),
         ("entreg", {"coefficient": -0.1}, "coefficient must be >= 0"),
+        ("aent", {"p": 1.0}, r"p must be in \[0, 1\)"),
+        ("aent", {"entropy_low": 0.5}, "entropy_low must be <= entropy_high"),
+        ("entropy_adv", {"kappa": 0.0}, "kappa must be > 0"),
         ("grpo", {"std": 1}, "std must be true or false"),
         ("grpo", {"eps_low": "much"}, "wrong type"),
     ],

@@ -1,4 +1,4 @@
-"""Token entropy: closed forms, a float64 reference, its gradient, and hostile logits."""
+"""Token and clamped entropy: closed forms, a float64 reference, gradients, hostile logits."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from algorithms.entropy import token_entropy  # noqa: E402
+from algorithms.entropy import clamped_entropy, token_entropy  # noqa: E402
 
 
 def reference(logits):
@@ -70,3 +70,54 @@ def test_no_graph_where_none_is_asked_for():
 def test_senseless_input(logits, chunk):
     with pytest.raises(ValueError, match=r"vocabulary|chunk"):
         token_entropy(logits, chunk=chunk)
+
+
+def clamped_reference(logits, p):
+    """Entropy of the top V - int(V p) logits alone, in the dtype given, by autograd."""
+    kept = logits.topk(logits.shape[-1] - int(logits.shape[-1] * p), dim=-1).values
+    return reference(kept)
+
+
+@pytest.mark.parametrize("vocabulary", [2, 5, 33, 1000, 152_064])
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.33, 0.5, 0.98, 0.997])
+def test_clamped_value_and_gradient_equal_float64(vocabulary, p):
+    generator = torch.Generator().manual_seed(vocabulary)
+    ours = (3 * torch.randn(3, vocabulary, generator=generator)).requires_grad_()
+    weights = torch.randn(3, generator=generator).double()
+    exact = ours.detach().double().requires_grad_()
+    (clamped_reference(exact, p) * weights).sum().backward()
+    entropy = clamped_entropy(ours, p, chunk=2)
+    (entropy.double() * weights).sum().backward()
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(entropy.double(), clamped_reference(exact, p).detach(), **close)
+    torch.testing.assert_close(ours.grad.double(), exact.grad, **close)
+
+
+def test_ties_keep_exactly_the_right_number():
+    """Ten equal logits, p = 0.33: 7 stay, whichever they are; 3, 1, 1, 1, 0 at p = 0.4: 3, 1, 1."""
+    assert clamped_entropy(torch.zeros(4, 10), 0.33).tolist() == pytest.approx([math.log(7)] * 4)
+    tied = torch.tensor([3.0, 1.0, 1.0, 1.0, 0.0], requires_grad=True)
+    value = clamped_entropy(tied, 0.4)
+    assert value.item() == pytest.approx(float(token_entropy(torch.tensor([3.0, 1.0, 1.0]))))
+    value.backward()
+    assert (tied.grad != 0).sum() == 3
+
+
+def test_clamped_at_zero_is_the_token_entropy_bit_for_bit():
+    logits = torch.randn(5, 17)
+    assert torch.equal(clamped_entropy(logits, 0.0), token_entropy(logits))
+    assert torch.equal(clamped_entropy(logits, 0.05), token_entropy(logits)), "int(17 * 0.05) = 0"
+
+
+def test_clamped_with_impossible_tokens():
+    logits = torch.tensor([0.0, 1.0, 2.0, -math.inf, -math.inf], requires_grad=True)
+    value = clamped_entropy(logits, 0.2)
+    value.backward()
+    assert value.item() == pytest.approx(float(token_entropy(torch.tensor([0.0, 1.0, 2.0]))))
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0, math.nan])
+def test_p_is_a_fraction(p):
+    with pytest.raises(ValueError, match=r"p must be in \[0, 1\)"):
+        clamped_entropy(torch.zeros(2, 4), p)

@@ -1,7 +1,7 @@
 """The production stack against an independent float64 reference written from the papers' equations.
 
 Two starts of the real thing (Ray, DeepSpeed ZeRO-2, vLLM): one policy worker, and two
-data-parallel ones. Each takes the gradient of six objectives on one fixed batch, whole and in four
+data-parallel ones. Each takes the gradient of seven objectives on one fixed batch, whole and in four
 micro-batches.
 """
 
@@ -25,6 +25,7 @@ SETTINGS = {
     "clip_low": (0.15, float("inf"), False, 0.0),
     "clip_low_off": (1.0, 0.2, False, 0.0),
     "entreg": (0.2, 0.2, True, 0.5),
+    "aent": (0.2, 0.2, True, 0.5),
 }
 
 
@@ -99,15 +100,19 @@ def reference_gradients(model_path, batches, rewards):
         taken = log_pi.gather(-1, ids[positions + 1, None])[:, 0]
         ratio = (taken - sample["action_log_probs"][positions].double()).exp()
         entropy = -(log_pi.exp() * log_pi).sum(-1)
+        kept = log_pi.topk(log_pi.shape[-1] - int(log_pi.shape[-1] * 0.33), dim=-1).values
+        kept = torch.log_softmax(kept, dim=-1)
+        clamped = -(kept.exp() * kept).sum(-1)  # AEnt eq. 4.1
         for arm, (low, high, std, coefficient) in SETTINGS.items():
             group = groups[index // GROUP]
             advantage = group[index % GROUP] - group.mean()
             spread = ((group - group.mean()) ** 2).sum().div(GROUP - 1).sqrt()
             if std and spread > 0:
                 advantage = advantage / spread
-            clipped = ratio.clamp(1 - low, 1 + high)
-            surrogate = torch.min(ratio * advantage, clipped * advantage)
-            totals[arm] = totals[arm] + (surrogate + coefficient * entropy).mean()
+            within = ratio.clamp(1 - low, 1 + high)
+            surrogate = torch.min(ratio * advantage, within * advantage)
+            bonus = clamped if arm == "aent" else entropy
+            totals[arm] = totals[arm] + (surrogate + coefficient * bonus).mean()
     names, parameters = zip(*model.named_parameters(), strict=True)
     return {
         arm: dict(

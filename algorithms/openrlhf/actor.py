@@ -96,10 +96,12 @@ class PolicyTrainer(ActorPPOTrainer):
         objective = share(self.algorithm.surrogate(log_probs_BT, old_BT, advantages_BT))
         metrics = {}
         coefficient = self.algorithm.bonus_coefficient(self.state)
-        if coefficient:
-            statistic_BT = self._on_responses(self.algorithm.bonus_statistic, logits_BSV, mask_BT)
-            objective = objective + coefficient * share(statistic_BT)
-            metrics["bonus_statistic"] = aggregate(statistic_BT.detach(), mask_BT, self.aggregation)
+        if self.algorithm.has_bonus:  # measured at coefficient 0 too: no controller goes blind
+            with torch.set_grad_enabled(coefficient != 0):
+                values_BT = self._on_responses(self.algorithm.bonus_statistic, logits_BSV, mask_BT)
+            if coefficient:
+                objective = objective + coefficient * share(values_BT)
+            metrics["bonus_statistic"] = aggregate(values_BT.detach(), mask_BT, self.aggregation)
         with torch.no_grad():
             events = self.algorithm.clip_events(log_probs_BT, old_BT, advantages_BT)
             events["kl_old"] = old_BT - log_probs_BT

@@ -82,6 +82,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         with self.ledger.phase("sync"):
             self.broadcast_to_vllm()
         measured = {"entropy": entropy, **_reward_statistics(rollouts, self.group_size), **status}
+        measured["epoch"] = 1 + (step - 1) * self.args.rollout.batch_size // len(self.prompts)
         tokens = sum(len(r.sample.token_ids) for r in rollouts)
         self.ledger.count(steps=1, samples=len(rollouts), tokens=tokens)
         seconds = {
