@@ -21,6 +21,18 @@ ALGORITHMS: dict[str, str] = {
     "entropy_adv": "algorithms.entropy_adv:EntropyAdv",
     "aent": "algorithms.aent:AEnt",
     "clip": "algorithms.clip:Clip",
+    "clip-higher": "algorithms.clip:ClipHigher",
+    "clip-high-off": "algorithms.clip:ClipHighOff",
+    "clip-low-off": "algorithms.clip:ClipLowOff",
+    "clip-low": "algorithms.clip:ClipLow",
+    "dapo": "algorithms.dapo:DAPO",
+    "cispo": "algorithms.cispo:CISPO",
+    "high_entropy_tokens": "algorithms.high_entropy_tokens:HighEntropyTokens",
+    "pass_at_k": "algorithms.pass_at_k:PassAtK",
+    "qae": "algorithms.qae:QAE",
+    "rloo_onpolicy": "algorithms.rloo_onpolicy:RLOO",
+    "skywork": "algorithms.skywork:Skywork",
+    "w_reinforce": "algorithms.w_reinforce:WReinforce",
 }
 
 _MATHEMATICS = ("entropy", "objective")

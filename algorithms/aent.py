@@ -1,6 +1,6 @@
 """AEnt: GRPO plus a bonus on the clamped entropy, with a coefficient that keeps it in a band.
 
-AEnt (2509.03493), section 4: eq. 4.1, 4.2 and Algorithm 1. Per state, H~ is the entropy among the
+AEnt (2509.03493) eq. 4.1, 4.2 and Algorithm 1. Per state, H~ is the entropy among the
 (1 - p) V most likely tokens, renormalised; J = J_GRPO + lambda * mean H~. After every global step
 
     lambda <- clip(lambda - beta min(H~ - H_low, 0) + beta min(H_high - H~, 0), box)
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class AEnt(GRPO):
     """Settings of AEnt; see the module docstring."""
 
-    p: float = 0.33  # section 5, setting (a): share of the vocabulary left out
+    p: float = 0.33  # setting (a): share of the vocabulary left out
     entropy_low: float = 0.15  # H_low, nats
     entropy_high: float = 0.24  # H_high, nats
     coefficient: float = 0.002  # lambda_0

@@ -25,3 +25,31 @@ class Clip(GRPO):
     eps_low: float = 0.15  # CLIP section 3.2; 1.0 switches clip-low off
     eps_high: float = float("inf")  # CLIP section 3.2; inf switches clip-high off
     std: bool = False  # CLIP section 1.2: Dr. GRPO advantage
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipHigher(Clip):
+    """Clip-higher: 0.2 / 0.28 (CLIP section 3.2)."""
+
+    eps_low: float = 0.2
+    eps_high: float = 0.28
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipHighOff(Clip):
+    """Clip-high off: 0.2 / inf (CLIP section 3.2)."""
+
+    eps_low: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipLowOff(Clip):
+    """Clip-low off: 1.0 / 0.2 (CLIP section 3.2)."""
+
+    eps_low: float = 1.0
+    eps_high: float = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipLow(Clip):
+    """The clip-low control: 0.15 / inf (CLIP section 3.2)."""

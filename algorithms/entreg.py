@@ -1,8 +1,8 @@
 """EntReg: GRPO plus a constant entropy bonus.
 
-J = J_GRPO + lambda * mean token entropy, exact over the full vocabulary and differentiable: the
-baseline "EntReg" of AEnt (2509.03493, section 4; lambda 0.002) and "Entropy-Reg" of AEPO
-(2510.08141, section 5.1; lambda 0.015). The entropy is averaged as the surrogate is (mean over a
+J = J_GRPO + lambda * mean token entropy (CLIP 2509.26114 eq. 3), exact over the full vocabulary and
+differentiable: the baseline "EntReg" of AEnt (2509.03493, with lambda 0.002) and "Entropy-Reg" of
+AEPO (2510.08141, with lambda 0.015). The entropy is averaged as the surrogate is (mean over a
 response's tokens, then over responses). lambda is constant: there is no controller.
 With `coefficient: 0` it is GRPO, bit for bit.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class EntReg(GRPO):
     """Settings of EntReg; see the module docstring."""
 
-    coefficient: float = 0.002  # lambda; AEnt section 5: 0.002, AEPO section 5.1: 0.015
+    coefficient: float = 0.002  # lambda: 0.002 in AEnt, 0.015 in AEPO
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
 """Entropy-Adv: GRPO whose advantages are raised a little where the policy was uncertain.
 
-Cheng et al. (2506.14758), a baseline of AEPO (2510.08141, section 5.1):
+Cheng et al. (2506.14758), a baseline of AEPO (2510.08141):
 
     psi_t = min(beta * H_t, |A_t| / kappa),   A_t <- A_t + psi_t
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class EntropyAdv(GRPO):
     """Settings of Entropy-Adv; see the module docstring."""
 
-    beta: float = 0.4  # section 3: weight of the entropy
-    kappa: float = 2.0  # section 3: |A| / kappa bounds what is added
+    beta: float = 0.4  # weight of the entropy
+    kappa: float = 2.0  # |A| / kappa bounds what is added
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,7 +25,7 @@ class GRPO:
     saved in the checkpoint and is the same on every rank.
     """
 
-    eps_low: float = 0.2  # AEPO section 5.1, CLIP section 3.2: clip range below 1
+    eps_low: float = 0.2  # AEPO; CLIP section 3.2 "symmetric": clip range below 1
     eps_high: float = 0.2  # the same, above 1; inf switches clip-high off
     std: bool = True  # divide by the group's standard deviation; False is Dr. GRPO
 
@@ -53,7 +53,10 @@ class GRPO:
         return centred_PG.masked_fill(equal_P1, 0.0)
 
     def shape(self, advantages_BT: Tensor, entropy_BT: Tensor) -> Tensor:
-        """Per-token advantages; GRPO gives every token of a response the same one."""
+        """Per-token advantages; GRPO gives every token of a response the same one.
+
+        Called once a step with all response tokens of the global batch, in one dimension.
+        """
         return advantages_BT
 
     def surrogate(

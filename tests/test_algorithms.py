@@ -1,7 +1,9 @@
 """Each algorithm: a case worked out by hand, and its idea switched off equals GRPO bit for bit."""
 
 import dataclasses
+import itertools
 import math
+import re
 
 import pytest
 
@@ -15,6 +17,13 @@ OFF = {
     "entreg": {"coefficient": 0.0},
     "entropy_adv": {"beta": 0.0},
     "aent": {"coefficient": 0.0, "beta": 0.0},
+    "clip-higher": {"eps_high": 0.2, "std": True},
+    "clip-high-off": {"eps_high": 0.2, "std": True},
+    "clip-low-off": {"eps_low": 0.2, "std": True},
+    "clip-low": {"eps_low": 0.2, "eps_high": 0.2, "std": True},
+    "dapo": {"eps_high": 0.2},
+    "high_entropy_tokens": {"eps_high": 0.2, "share": 1.0},
+    "skywork": {"delta": 0.0},
     "clip": {"eps_low": 0.2, "eps_high": 0.2, "std": True},
 }
 
@@ -94,6 +103,102 @@ def test_aent_without_clamp_is_entreg():
     assert torch.equal(clamped.bonus(logits), plain.bonus(logits))
 
 
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("clip-higher", 0.2, 0.28),
+        ("clip-high-off", 0.2, math.inf),
+        ("clip-low-off", 1.0, 0.2),
+        ("clip-low", 0.15, math.inf),
+        ("dapo", 0.2, 0.28),
+    ],
+)
+def test_presets(name, low, high):
+    assert (load(name).eps_low, load(name).eps_high) == (low, high)
+
+
+def test_cispo_by_hand():
+    """r = 8 weighs 6, r = 2 weighs 2; the gradient in log pi is weight * A."""
+    old, advantages = torch.zeros(3), torch.tensor([1.0, -1.0, 1.0])
+    new = torch.tensor([8.0, 2.0, 0.5]).log().requires_grad_()
+    load("cispo").surrogate(new, old, advantages).sum().backward()
+    torch.testing.assert_close(new.grad, torch.tensor([6.0, -2.0, 0.5]))
+    free = load("clip", eps_low=1.0, eps_high=math.inf)
+    (gradient,) = torch.autograd.grad(free.surrogate(new, old, advantages).sum(), new)
+    (mine,) = torch.autograd.grad(
+        load("cispo", eps_max=math.inf).surrogate(new, old, advantages).sum(), new
+    )
+    torch.testing.assert_close(mine, gradient)
+
+
+def test_w_reinforce_by_hand():
+    expected = torch.tensor([[0.1, -1.0, -1.0, 0.1], [0.1] * 4, [-1.0, -1.0, -1.0, 0.1]])
+    torch.testing.assert_close(load("w_reinforce").advantages(REWARDS), expected)
+
+
+def test_qae_by_hand():
+    """K = 0.4 of 4: the second smallest reward, 0 in rows 1 and 3; row 2 has no signal."""
+    expected = torch.tensor([[1.0, 0, 0, 1.0], [0.0] * 4, [0, 0, 0, 1.0]])
+    expected[0] /= math.sqrt(1 / 3)
+    expected[2] /= 0.5
+    torch.testing.assert_close(load("qae").advantages(REWARDS), expected)
+    easy = load("qae", std=False).advantages(torch.tensor([[1.0, 1.0, 1.0, 0.0]]))
+    torch.testing.assert_close(easy, torch.tensor([[0.0, 0.0, 0.0, -1.0]]))
+
+
+def test_pass_at_k_by_hand():
+    """n = 4, k = 2, c = 1: rho = 1 - 3/6, sigma = 1/2: A+ = 1, A- = (1/2 - 2/3) / (1/2) = -1/3."""
+    advantages = load("pass_at_k", k=2).advantages(REWARDS)
+    torch.testing.assert_close(advantages[2], torch.tensor([-1 / 3, -1 / 3, -1 / 3, 1.0]))
+    assert torch.equal(advantages[1], torch.zeros(4))
+    torch.testing.assert_close(advantages.sum(-1), torch.zeros(3))
+
+
+def test_pass_at_one_is_grpo_with_the_population_deviation():
+    expected = load("grpo").advantages(REWARDS) * math.sqrt(4 / 3)
+    torch.testing.assert_close(load("pass_at_k", k=1).advantages(REWARDS), expected)
+
+
+def test_pass_at_k_is_the_mean_over_all_subsets():
+    """The definition: average over subsets of 2 the normalised reward "one of them is correct"."""
+    rewards = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0])
+    subsets = list(itertools.combinations(range(5), 2))
+    values = torch.tensor([float(rewards[list(s)].max()) for s in subsets])
+    normalised = (values - values.mean()) / values.std(correction=0)
+    expected = [
+        torch.stack([v for v, s in zip(normalised, subsets, strict=True) if i in s]).mean()
+        for i in range(5)
+    ]
+    mine = load("pass_at_k", k=2).advantages(rewards[None])[0]
+    torch.testing.assert_close(mine, torch.stack(expected))
+
+
+def test_rloo_by_hand():
+    """R - mean of the other three: 1 - 1/3, 0 - 2/3."""
+    expected = torch.tensor([2 / 3, -2 / 3, -2 / 3, 2 / 3])
+    torch.testing.assert_close(load("rloo_onpolicy").advantages(REWARDS)[0], expected)
+
+
+def test_skywork_switches_by_hand():
+    skywork = load("skywork")
+    state = skywork.initial_state()
+    assert skywork.bonus_coefficient(state) == 0
+    state = skywork.next_state(state, {"bonus_statistic": 0.2})
+    assert skywork.bonus_coefficient(state) == pytest.approx(0.005)
+    state = skywork.next_state(state, {"bonus_statistic": 0.1})
+    assert skywork.bonus_coefficient(state) == pytest.approx(0.010)
+    state = skywork.next_state(state, {"bonus_statistic": 0.3})
+    assert state["coefficient"] == pytest.approx(0.005)
+    assert skywork.bonus_coefficient(state) == 0
+
+
+def test_high_entropy_tokens_by_hand():
+    """The top fifth of ten tokens: two keep their advantage; ties at the threshold stay."""
+    entropy = torch.tensor([0.1, 0.9, 0.2, 0.3, 0.8, 0.0, 0.0, 0.0, 0.1, 0.2])
+    shaped = load("high_entropy_tokens").shape(torch.ones(10), entropy)
+    assert shaped.nonzero().flatten().tolist() == [1, 4]
+
+
 def test_grpo_has_no_entropy_term():
     grpo = load("grpo")
     assert grpo.bonus_coefficient(grpo.initial_state()) == 0
@@ -130,7 +235,8 @@ def test_switched_off_it_is_grpo_bit_for_bit(name):
     assert torch.equal(grpo.surrogate(new, old, advantages), off.surrogate(new, old, advantages))
     assert torch.equal(grpo.shape(advantages, new), off.shape(advantages, new))
     assert off.bonus(new) is None
-    assert off.next_state(off.initial_state(), {"entropy": 1.0}) == off.initial_state()
+    measured = {"entropy": 1.0, "bonus_statistic": 1.0, "epoch": 9}
+    assert off.next_state(off.initial_state(), measured) == off.initial_state()
     assert off.bonus_coefficient(off.initial_state()) == 0
 
 
@@ -138,7 +244,7 @@ def test_switched_off_it_is_grpo_bit_for_bit(name):
 def test_every_algorithm_loads_and_cites_its_source(name):
     algorithm = load(name)
     module = __import__(ALGORITHMS[name].split(":")[0], fromlist=["x"])
-    assert "25" in module.__doc__ and "section" in module.__doc__
+    assert re.search(r"\b2\d{3}\.\d{5}\b", module.__doc__), "a paper's number"
     with pytest.raises(dataclasses.FrozenInstanceError):
         algorithm.eps_low = 0.1
 
@@ -153,6 +259,8 @@ def test_every_algorithm_loads_and_cites_its_source(name):
         ("entreg", {"coefficient": -0.1}, "coefficient must be >= 0"),
         ("aent", {"p": 1.0}, r"p must be in \[0, 1\)"),
         ("aent", {"entropy_low": 0.5}, "entropy_low must be <= entropy_high"),
+        ("qae", {"quantile": 0.0}, "quantile must be in"),
+        ("pass_at_k", {"k": 0}, "k must be a whole number"),
         ("entropy_adv", {"kappa": 0.0}, "kappa must be > 0"),
         ("grpo", {"std": 1}, "std must be true or false"),
         ("grpo", {"eps_low": "much"}, "wrong type"),

@@ -32,7 +32,7 @@ def test_every_described_command_exists(readme):
 
 
 def test_every_algorithm_is_described(readme):
-    assert set(re.findall(r"^\| `(\w+)` \| .* \| 2\d{3}\.", readme, re.MULTILINE)) == set(
+    assert set(re.findall(r"^\| `([\w-]+)` \| .* \| 2\d{3}\.", readme, re.MULTILINE)) == set(
         ALGORITHMS
     )
 

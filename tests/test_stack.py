@@ -1,8 +1,8 @@
 """The production stack against an independent float64 reference written from the papers' equations.
 
 Two starts of the real thing (Ray, DeepSpeed ZeRO-2, vLLM): one policy worker, and two
-data-parallel ones. Each takes the gradient of seven objectives on one fixed batch, whole and in four
-micro-batches.
+data-parallel ones. Each takes the gradient of seven objectives on one fixed batch, whole and in
+four micro-batches.
 """
 
 import itertools

@@ -180,15 +180,22 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         results = [result for part in ray.get(refs)[::copies] for result in part]
 
         rewards_PG = torch.tensor([r.reward for r in rollouts]).view(-1, self.group_size)
-        advantages_B = self.algorithm.advantages(rewards_PG).reshape(-1)
-        entropy_sum = 0.0
-        for i, (batch, (log_probs_BT, entropy_BT)) in enumerate(zip(batches, results, strict=True)):
-            mask_BT = batch.action_mask
+        advantages_B = self.algorithm.advantages(rewards_PG).reshape(-1).split(size)
+        masks = [b.action_mask.bool() for b in batches]
+        flat = [
+            a.unsqueeze(-1).expand(m.shape)[m] for a, m in zip(advantages_B, masks, strict=True)
+        ]
+        entropies = [entropy_BT[mask] for (_, entropy_BT), mask in zip(results, masks, strict=True)]
+        shaped_N = self.algorithm.shape(torch.cat(flat), torch.cat(entropies))  # the global batch
+        parts = shaped_N.split([len(part) for part in flat])
+        entropy = 0.0
+        for batch, mask_BT, part_N, (log_probs_BT, entropy_BT) in zip(
+            batches, masks, parts, results, strict=True
+        ):
             batch.action_log_probs = log_probs_BT
-            flat_BT = advantages_B[i * size : (i + 1) * size].unsqueeze(-1) * mask_BT
-            batch.advantages = self.algorithm.shape(flat_BT, entropy_BT) * mask_BT
-            entropy_sum += float(aggregate(entropy_BT, mask_BT, total=1.0))
-        return batches, entropy_sum / len(rollouts)
+            batch.advantages = torch.zeros(mask_BT.shape).masked_scatter(mask_BT, part_N)
+            entropy += float(aggregate(entropy_BT, mask_BT, total=len(rollouts)))
+        return batches, entropy
 
     def _update(
         self, step: int, state: dict[str, Any], experiences: list[Experience]

@@ -1,0 +1,46 @@
+"""CISPO: clip the importance weight, never the gradient of a token.
+
+MiniMax-M1 (2506.13585): J = sg(min(r, 1 + eps_max)) * A * log pi per token, with sg the
+stop-gradient. Every token keeps a gradient; a large ratio only stops growing in weight. With
+`eps_max: .inf` its gradient is that of the surrogate with both clips off. Left out: the paper's
+removal of weak groups and its length penalty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import algorithms
+from algorithms.grpo import GRPO, _require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class CISPO(GRPO):
+    """Settings of CISPO; the inherited clip range is not used."""
+
+    eps_low: float = 1.0  # no lower bound
+    eps_high: float = float("inf")
+    eps_max: float = 5.0  # the weight's upper bound is 1 + eps_max
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.eps_max >= 0.0, "eps_max", self.eps_max, ">= 0")
+
+    def surrogate(
+        self, log_probs_BT: Tensor, old_log_probs_BT: Tensor, advantages_BT: Tensor
+    ) -> Tensor:
+        """sg(min(r, 1 + eps_max)) A log pi."""
+        ratio = algorithms.objective.importance_ratio(log_probs_BT, old_log_probs_BT).detach()
+        return ratio.clamp(max=1.0 + self.eps_max) * advantages_BT * log_probs_BT
+
+    def clip_events(
+        self, log_probs_BT: Tensor, old_log_probs_BT: Tensor, advantages_BT: Tensor
+    ) -> dict[str, Tensor]:
+        """Tokens whose weight is held at 1 + eps_max."""
+        ratio = algorithms.objective.importance_ratio(log_probs_BT, old_log_probs_BT)
+        held = ratio > 1.0 + self.eps_max
+        return {"clip_low": held & False, "clip_high": held}

@@ -1,0 +1,33 @@
+"""W-REINFORCE: learn mostly from what was wrong.
+
+Zhu et al. (2506.01347): a correct response has the advantage +weight, a wrong one -1,
+without a group baseline; weight 0.1 keeps the positive signal from collapsing entropy. The ratio is
+clipped as in GRPO, since several optimizer steps are made on a rollout batch. `weight: 1` is plain
+REINFORCE with rewards +-1, `weight: 0` the paper's negative-only NSR.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from algorithms.grpo import GRPO, _require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class WReinforce(GRPO):
+    """Settings of W-REINFORCE; `std` is not used."""
+
+    weight: float = 0.1  # lambda
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.weight >= 0.0, "weight", self.weight, ">= 0")
+
+    def advantages(self, rewards_PG: Tensor) -> Tensor:
+        """+weight where the reward is above 1/2, -1 elsewhere."""
+        wrong_PG = -rewards_PG.new_ones(rewards_PG.shape)
+        return wrong_PG.masked_fill(rewards_PG > 0.5, self.weight)
