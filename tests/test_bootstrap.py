@@ -45,7 +45,7 @@ def test_a_failing_step_shows_pips_last_error(monkeypatch, tmp_path, capsys):
     (fake / "python").chmod(0o755)
     with pytest.raises(SystemExit, match="set-up: ERROR: No matching distribution"):
         bootstrap._install("cpu", [], tmp_path / ".venv")
-    assert "1/3 torch==2.13.0 for CPU ... failed" in capsys.readouterr().out
+    assert "1/4 torch==2.13.0 for CPU ... failed" in capsys.readouterr().out
 
 
 def test_the_second_time_it_does_nothing(tmp_path, repo):

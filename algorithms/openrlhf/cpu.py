@@ -43,6 +43,10 @@ def prepare_process() -> None:
     if not active() or getattr(torch.cuda, "_suite_cpu", False):
         return
     os.environ.update(ENVIRONMENT)
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", f"{sys.prefix}/torch-extensions")
+    tools = os.path.dirname(sys.executable)  # ninja, without which no extension loads
+    if tools not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
     torch.set_num_threads(1)
     _placeholder_flash_attn()
     _answer_cuda_calls()
