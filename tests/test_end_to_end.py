@@ -1,9 +1,10 @@
-"""The main job on the real stack: two arms, killed in the middle of training, resumed to the end.
+"""The main job on the real stack: arms killed in the middle of training and resumed to the end.
 
 One matrix serves every test here: `suite run` is started, killed with SIGKILL while the first arm
 trains, and started again. Ray, DeepSpeed, vLLM and OpenRLHF are the production ones.
 """
 
+import itertools
 import os
 import re
 import signal
@@ -41,6 +42,7 @@ budget: {{steps: {STEPS}}}
 arms:
   grpo: {{}}
   clip-low: {{algorithm: clip, eps_low: 0.15, eps_high: .inf}}
+  aent: {{coefficient: 0.01, beta: 0.01, coefficient_high: 1.0, moves_from: 1}}
 evaluate: {{benchmarks: [arithmetic], at: [0, 1.0], samples: 8, pass_at: [1, 8], problems: 24}}
 """
 
@@ -162,7 +164,7 @@ def test_every_step_is_there_exactly_once(story):
         """SELECT arm, metric, list(step ORDER BY step) FROM traces
             WHERE metric IN ('reward', 'entropy', 'gradient_norm', 'gpu_hours') GROUP BY ALL""",
     )
-    assert len(found) == 2 * 4
+    assert len(found) == 3 * 4
     assert all(steps == list(range(1, STEPS + 1)) for _, _, steps in found)
 
 
@@ -193,28 +195,36 @@ def test_cost_is_the_sum_of_the_phases_across_the_restart(story):
         assert phases == pytest.approx(total, rel=1e-6)
 
 
-def test_both_arms_are_finished_scored_and_printed(story):
+def test_all_arms_are_finished_scored_and_printed(story):
     runs = query(
         story,
         """SELECT arm, status, attempts, steps FROM runs
             WHERE matrix = 'end-to-end' ORDER BY position""",
     )
-    assert runs == [("grpo", "finished", 2, STEPS), ("clip-low", "finished", 1, STEPS)]
+    assert runs == [
+        ("grpo", "finished", 2, STEPS),
+        ("clip-low", "finished", 1, STEPS),
+        ("aent", "finished", 1, STEPS),
+    ]
     scores = query(story, "SELECT arm, fraction, k, score, low, high FROM pass_at_k")
-    assert len(scores) == 2 * 2 * 2
+    assert len(scores) == 3 * 2 * 2
     assert all(0 <= low <= score <= high <= 1 for *_, score, low, high in scores)
-    for name in ("base model", "grpo", "clip-low", "pass@8"):
+    for name in ("base model", "grpo", "clip-low", "aent", "pass@8"):
         assert name in story.output
 
 
-def test_the_base_model_is_scored_once_and_the_same_for_both(story):
+def test_the_base_model_is_scored_once_and_the_same_for_all(story):
     base = query(story, "SELECT arm, problem, verdicts FROM evals WHERE step = 0")
-    by_arm = {arm: sorted(row[1:] for row in base if row[0] == arm) for arm in ("grpo", "clip-low")}
-    assert len(by_arm["grpo"]) == 24 and by_arm["grpo"] == by_arm["clip-low"]
+    by_arm = {
+        arm: sorted(row[1:] for row in base if row[0] == arm)
+        for arm in ("grpo", "clip-low", "aent")
+    }
+    assert len(by_arm["grpo"]) == 24
+    assert by_arm["grpo"] == by_arm["clip-low"] == by_arm["aent"]
     assert len(list((story.db.parent / "runs" / "base").iterdir())) == 1
 
 
-def test_both_arms_started_from_the_same_rollouts(story):
+def test_all_arms_started_from_the_same_rollouts(story):
     """Step 1 samples the base model on the same prompts with the same seeds."""
     first = query(
         story,
@@ -223,6 +233,20 @@ def test_both_arms_started_from_the_same_rollouts(story):
             GROUP BY metric""",
     )
     assert sorted(first) == [("entropy", 1), ("response_length", 1), ("reward", 1)]
+
+
+def test_aent_moves_its_coefficient_by_the_statistic_of_its_loss(story):
+    """The base model is above the band of 0.15 .. 0.24 nats: lambda falls by beta * the excess."""
+    found = query(
+        story,
+        """SELECT step, max(value) FILTER (metric = 'state/coefficient'),
+                  max(value) FILTER (metric = 'bonus_statistic')
+             FROM traces WHERE arm = 'aent' GROUP BY step ORDER BY step""",
+    )
+    assert found[0][1] == 0.01
+    for (_, before, statistic), (_, after, _) in itertools.pairwise(found):
+        moved = before - 0.01 * max(statistic - 0.24, 0.0) + 0.01 * max(0.15 - statistic, 0.0)
+        assert after == pytest.approx(min(max(moved, 0.0006), 1.0), abs=1e-12)
 
 
 def test_what_made_a_run_is_stored_with_it(story):
@@ -256,7 +280,7 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(story):
     assert output.strip().splitlines()[-1] == "stopped; the same command continues"
     assert marked(cell) == []
     states = query(story, "SELECT arm, status FROM runs WHERE matrix = 'stopped' ORDER BY position")
-    assert states == [("grpo", "interrupted"), ("clip-low", "finished")]
+    assert states == [("grpo", "interrupted"), ("clip-low", "finished"), ("aent", "finished")]
 
 
 def test_a_model_that_cannot_be_reached_fails_clearly_and_the_rest_goes_on(story):
@@ -270,12 +294,12 @@ def test_a_model_that_cannot_be_reached_fails_clearly_and_the_rest_goes_on(story
     assert "grpo (seed 0): model 'no-such/model' cannot be loaded: " in output
     assert "Traceback" not in output and "│ clip-low" in output
     states = query(story, "SELECT arm, status FROM runs WHERE matrix = 'lost' ORDER BY position")
-    assert states == [("grpo", "failed"), ("clip-low", "finished")]
+    assert states == [("grpo", "failed"), ("clip-low", "finished"), ("aent", "finished")]
 
 
 def test_finished_cells_are_not_run_again(story):
     assert "training" not in story.again
-    assert query(story, "SELECT sum(attempts) FROM runs WHERE matrix = 'end-to-end'") == [(3,)]
+    assert query(story, "SELECT sum(attempts) FROM runs WHERE matrix = 'end-to-end'") == [(4,)]
 
 
 def test_the_trained_policy_is_a_model_that_loads(story):
