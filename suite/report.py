@@ -121,9 +121,17 @@ def _benchmark(connection: Any, matrix: str, benchmark: str, model: str) -> Repo
         )
     columns = ["arm", "seed", *(f"pass@{k}" for k in ks)]
     columns += ["entropy", "length", "GPU-hours", "overshoot", "steps"]
-    return Report(
-        f"{matrix}: {benchmark}, {Path(model).name}", columns, rows, _notes(base, ks, final)
-    )
+    unfinished = connection.execute(
+        """SELECT arm, seed, status, coalesce(steps, 0) FROM runs
+            WHERE matrix = ? AND model = ? AND status <> 'finished' ORDER BY position""",
+        [matrix, model],
+    ).fetchall()
+    notes = _notes(base, ks, final)
+    notes += [
+        f"{arm} (seed {seed}): {status} after {steps} steps; what is shown of it is not its last."
+        for arm, seed, status, steps in unfinished
+    ]
+    return Report(f"{matrix}: {benchmark}, {Path(model).name}", columns, rows, notes)
 
 
 def _score(score: tuple[float, float, float] | None) -> str:

@@ -23,7 +23,6 @@ import psutil
 
 from suite import machine
 from suite.cell import Cell, Workspace
-from suite.spool import next_attempt
 from suite.store import Store
 
 POLL_SECONDS = 0.5
@@ -130,10 +129,10 @@ def _bring_to_end(cell: Cell, workspace: Workspace, store: Store, display: Displ
     folder.mkdir(parents=True, exist_ok=True)
     cell.save(folder / "cell.json")
     reap(folder)
-    attempt, _ = next_attempt(folder)
+    attempt = store.next_attempt(cell.id)
     log = folder / f"attempt-{attempt:03d}.log"
     _set(store, display, cell, "running")
-    worker = _start(workspace, cell, log)
+    worker = _start(workspace, cell, attempt, log)
     try:
         error = _watch(worker, cell, store, display)
     except KeyboardInterrupt:
@@ -154,11 +153,14 @@ def _set(store: Store, display: Display, cell: Cell, status: str) -> None:
     display.cell(cell, status)
 
 
-def _start(workspace: Workspace, cell: Cell, log: Path) -> subprocess.Popen:
+def _start(workspace: Workspace, cell: Cell, attempt: int, log: Path) -> subprocess.Popen:
     """A worker in its own session (Ctrl-C reaches the conductor only), output to `log`."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "suite.worker", str(workspace.db), cell.id],
+            [
+                *(sys.executable, "-m", "suite.worker"),
+                *(str(workspace.db), cell.id, str(attempt), str(os.getpid())),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -186,7 +188,12 @@ def _watch(worker: subprocess.Popen, cell: Cell, store: Store, display: Display)
         time.sleep(POLL_SECONDS)
     if done:
         return ""
-    return error or f"the worker ended with exit status {worker.returncode} and no message"
+    if error:
+        return error
+    if worker.returncode < 0:
+        name = signal.Signals(-worker.returncode).name
+        return f"the worker was killed ({name}; out of memory?); the same command continues"
+    return f"the worker ended with exit status {worker.returncode} and no message"
 
 
 def _stop(worker: subprocess.Popen) -> None:

@@ -60,10 +60,14 @@ def attempts(cell_folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def next_attempt(cell_folder: Path) -> tuple[int, Path]:
-    """The number and file of a new attempt."""
-    number = max((n for n, _ in attempts(cell_folder)), default=0) + 1
-    return number, cell_folder / f"attempt-{number:03d}.jsonl"
+def next_attempt(cell_folder: Path) -> int:
+    """The number after those of the files that are there."""
+    return max((number for number, _ in attempts(cell_folder)), default=0) + 1
+
+
+def path_of(cell_folder: Path, attempt: int) -> Path:
+    """The file of one attempt."""
+    return cell_folder / f"attempt-{attempt:03d}.jsonl"
 
 
 def read_from(path: Path, offset: int, limit: int = 8 << 20) -> tuple[list[dict[str, Any]], int]:

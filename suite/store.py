@@ -77,18 +77,21 @@ VIEWS: dict[str, str] = {
           FROM data.scores s JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)
           LEFT JOIN data.points p USING (run, step, fraction)""",
     "leaderboard": """
-        WITH final AS (
-            SELECT run, arg_max(value, step) FILTER (metric = 'entropy') AS entropy,
+        WITH last AS (
+            SELECT run, max(step) AS steps, max(fraction) AS fraction
+              FROM data.scores WHERE fraction > 0 GROUP BY run),
+        final AS (
+            SELECT l.run, l.steps, l.fraction,
+                   arg_max(value, step) FILTER (metric = 'entropy') AS entropy,
                    arg_max(value, step) FILTER (metric = 'response_length') AS response_length,
                    max(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
-                   max(value) FILTER (metric = 'budget_fraction') - 1 AS overshoot,
-                   max(step) AS steps
-              FROM data.traces GROUP BY run)
+                   max(value) FILTER (metric = 'budget_fraction') - l.fraction AS overshoot
+              FROM last l JOIN data.traces t ON t.run = l.run AND t.step <= l.steps
+             GROUP BY l.run, l.steps, l.fraction)
         SELECT p.matrix, p.arm, p.model, p.seed, p.run, p.benchmark, p.k, p.score, p.low, p.high,
                f.entropy, f.response_length, f.gpu_hours, f.overshoot, f.steps, p.problems,
                p.samples
-          FROM pass_at_k p JOIN final f USING (run)
-         WHERE p.fraction = (SELECT max(fraction) FROM data.scores s WHERE s.run = p.run)
+          FROM pass_at_k p JOIN final f USING (run, fraction)
          ORDER BY p.matrix, p.benchmark, p.k, p.score DESC""",
     "gpu_hours_to_score": """
         SELECT goal.matrix, goal.model, goal.seed, goal.benchmark, goal.k, goal.arm AS reference,
@@ -206,6 +209,13 @@ class Store:
     def status(self, run: str) -> str:
         """The status of a registered run."""
         return self._db.execute("SELECT status FROM data.runs WHERE run = ?", [run]).fetchone()[0]
+
+    def next_attempt(self, run: str) -> int:
+        """A number that no attempt at this run has had, even if its files were removed since."""
+        (known,) = self._db.execute(
+            "SELECT coalesce(max(attempt), 0) FROM data.spool WHERE run = ?", [run]
+        ).fetchone()
+        return max(known + 1, spool.next_attempt(self.workspace.cell(run)))
 
     # Taking spools in ------------------------------------------------------------------------
 

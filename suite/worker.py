@@ -1,6 +1,8 @@
 """One process, one attempt at one cell: build what it needs, train to the budget, leave a spool.
 
-    python -m suite.worker DB CELL     the cell's folder below DB's holds cell.json
+    python -m suite.worker DB CELL ATTEMPT CONDUCTOR
+
+CELL's folder below DB's holds cell.json; CONDUCTOR is the process id of who started this.
 
 The conductor starts it and reads what it writes; nothing else passes between them. It dies with the
 conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spool.
@@ -28,7 +30,7 @@ from benchmarks.sampling import Sampling, evaluate
 from suite import catalog, machine
 from suite.cell import Cell, Workspace
 from suite.ledger import Budget, Ledger
-from suite.spool import Spool, next_attempt
+from suite.spool import Spool, path_of
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 EMBEDDED_TEST_PROBLEMS = 300
@@ -106,6 +108,7 @@ def openrlhf_flags(cell: Cell, workspace: Workspace) -> list[str]:
         dataset=catalog.data_path(train["dataset"], workspace.data, "train"),
         workspace=workspace.cell(cell.id),
         reward=str(Path(__file__).parent.parent / "benchmarks" / "grading.py"),
+        longest_response=max(train["max_new_tokens"], cell.evaluate["max_new_tokens"] or 0),
     )
 
 
@@ -155,11 +158,11 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, FileNotFoundError) or len(lines) > 1 else f"{name}: {text}"
 
 
-def run(workspace: Workspace, cell_id: str) -> None:
+def run(workspace: Workspace, cell_id: str, attempt: int) -> None:
     """One attempt at a cell, from its last checkpoint when there is one."""
     folder = workspace.cell(cell_id)
     cell = Cell.load(folder / "cell.json")
-    attempt, path = next_attempt(folder)
+    path = path_of(folder, attempt)
     spool = Spool(path)
     write = partial(spool.write, attempt=attempt)
     flags = openrlhf_flags(cell, workspace)
@@ -218,19 +221,20 @@ def _base_key(cell: Cell, sampling: Sampling) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
-def die_with_parent() -> None:
+def die_with_parent(parent: int) -> None:
     """Ask the kernel to kill this process when its parent dies, and check that it has not yet."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() == 1:
+    if os.getppid() != parent:
         sys.exit("the conductor is gone")
 
 
 def main() -> None:
     """Command line of the worker; a failure is already in the spool when this exits."""
-    die_with_parent()
+    db, cell_id, attempt, conductor = sys.argv[1:]
+    die_with_parent(int(conductor))
     os.environ.setdefault("OMP_NUM_THREADS", "1" if machine.device() == "cpu" else "4")
-    run(Workspace(Path(sys.argv[1])), sys.argv[2])
+    run(Workspace(Path(db)), cell_id, int(attempt))
 
 
 if __name__ == "__main__":

@@ -173,6 +173,7 @@ def main():
         dataset=str(out / "train.jsonl"),
         workspace=out,
         reward=str(Path(__file__).parent.parent / "benchmarks" / "grading.py"),
+        longest_response=settings["max_new_tokens"],
     )
     experiment = Experiment(
         algorithm=algorithms.load("grpo"), make_recorder=dict, make_grader=dict, evaluate=dict

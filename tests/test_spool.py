@@ -51,11 +51,11 @@ def test_long_files_are_read_in_parts(tmp_path):
 
 def test_attempts_are_numbered(tmp_path):
     assert spool.attempts(tmp_path / "absent") == []
-    number, path = spool.next_attempt(tmp_path)
-    assert (number, path.name) == (1, "attempt-001.jsonl")
-    path.touch()
+    assert spool.next_attempt(tmp_path) == 1
+    spool.path_of(tmp_path, 1).touch()
     (tmp_path / "attempt-001.log").touch()
-    assert spool.next_attempt(tmp_path)[0] == 2
+    assert spool.next_attempt(tmp_path) == 2
+    assert spool.path_of(tmp_path, 12).name == "attempt-012.jsonl"
 
 
 def test_a_full_disk_is_an_error_and_not_a_silent_half_line(tmp_path):

@@ -65,7 +65,9 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
                 if step % self.suite.checkpoint_every == 0:
                     self._save(step, state, evaluated)
             self._save(step, state, evaluated)
-            self.recorder.write("finished", step=step, **self.ledger.totals())
+            self.recorder.write(
+                "finished", step=step, uncharged=self.ledger.uncharged, **self.ledger.totals()
+            )
 
     # One training step ---------------------------------------------------------------------
 

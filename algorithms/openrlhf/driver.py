@@ -69,7 +69,12 @@ def start_ray(gpus: int) -> None:
         },
     }
     if not os.environ.get("RAY_ADDRESS"):
-        options |= {"num_gpus": gpus, "num_cpus": max(8, 4 * gpus), "include_dashboard": False}
+        options |= {
+            "address": "local",
+            "num_gpus": gpus,
+            "num_cpus": max(8, 4 * gpus),
+            "include_dashboard": False,
+        }
     ray.init(**options)
 
 

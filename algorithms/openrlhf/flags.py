@@ -27,7 +27,6 @@ _DEVICE_FLAGS: dict[str, dict[str, Any]] = {
         "vllm.enable_prefix_caching": True,
         "ds.enable_sleep": True,
         "ds.attn_implementation": "flash_attention_2",
-        "actor.gradient_checkpointing_enable": True,
     },
 }
 
@@ -42,6 +41,7 @@ def command_line(
     dataset: str,
     workspace: Path,
     reward: str,
+    longest_response: int,
 ) -> list[str]:
     """The flags of one cell.
 
@@ -54,6 +54,7 @@ def command_line(
         dataset: path or id of the prompts.
         workspace: folder of the cell; checkpoints and the final policy go below it.
         reward: the .py file that holds the reward function.
+        longest_response: tokens, of training or evaluation, whichever allows more.
     """
     rollouts = train["prompts_per_step"] * train["samples_per_prompt"]
     settings: dict[str, Any] = {
@@ -67,7 +68,7 @@ def command_line(
         "data.label_key": "answer",
         "data.input_template": train["prompt_template"],
         "data.apply_chat_template": train["chat_template"],
-        "data.max_len": train["max_prompt_tokens"] + train["max_new_tokens"],
+        "data.max_len": train["max_prompt_tokens"] + longest_response,
         "reward.remote_url": reward,
         "rollout.batch_size": train["prompts_per_step"],
         "rollout.n_samples_per_prompt": train["samples_per_prompt"],
