@@ -7,12 +7,14 @@ id of a model or data set on the Hugging Face hub.
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 from algorithms import nearest
 
 EMBEDDED_MODEL = "arithmetic-tiny"
 EMBEDDED_DATASET = "arithmetic"
+EMBEDDED_LENGTHS = {"max_prompt_tokens": 48, "max_new_tokens": 40}  # defaults for that model
 
 
 def model_problem(name: str, base: Path) -> str | None:
@@ -27,6 +29,21 @@ def model_problem(name: str, base: Path) -> str | None:
             return f"{folder} holds no config.json: a model is a folder in Hugging Face format"
         return None
     return None if _is_hub_id(name) else f"unknown model {name!r}: {_hint(name, EMBEDDED_MODEL)}"
+
+
+def context_length(name: str) -> int | None:
+    """Tokens of prompt and response that the model can hold, where that is known without it."""
+    if name == EMBEDDED_MODEL:
+        from benchmarks.arithmetic.recipe import RECIPE
+
+        return RECIPE.context
+    config = Path(name) / "config.json"
+    if not config.is_file():
+        return None
+    try:
+        return json.loads(config.read_text()).get("max_position_embeddings")
+    except ValueError:
+        return None
 
 
 def dataset_problem(name: str, base: Path) -> str | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from suite.cell import Workspace
 from suite.matrix import MatrixError, load_cells
@@ -19,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+SHOWN_ROWS = 1000  # of `suite sql`
 WIDTH_WHEN_PIPED = 160  # a log or a file has no width of its own
 
 console = Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED)
@@ -42,6 +45,7 @@ def run(matrix: MatrixFile, db: Database = DEFAULT_DB) -> None:
     from suite.progress import display
 
     cells, workspace = load_cells(matrix), Workspace(db)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop and publish
     try:
         with display(console, cells) as shown:
             outcomes = scheduler.run(cells, workspace, shown)
@@ -123,13 +127,17 @@ def sql(
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
             result = connection.execute(query)
-            rows = result.fetchmany(1000)
+            if result is None or not result.description:
+                raise typer.BadParameter("it asks for nothing", param_hint="query")
+            rows = result.fetchmany(SHOWN_ROWS + 1)
         except duckdb.Error as error:
             raise typer.BadParameter(str(error).splitlines()[0], param_hint="query") from error
-        table = Table(*(column[0] for column in result.description or []))
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table = Table(*(escape(column[0]) for column in result.description))
+    for row in rows[:SHOWN_ROWS]:
+        table.add_row(*("" if value is None else escape(str(value)) for value in row))
     console.print(table)
+    if len(rows) > SHOWN_ROWS:
+        console.print(f"only the first {SHOWN_ROWS} rows are shown")
 
 
 @app.command()
@@ -170,6 +178,8 @@ def _say_error(text: str) -> None:
 
 def main() -> None:
     """Entry point: expected errors become one line and exit status 2 (bad input) or 1."""
+    import duckdb
+
     from suite.scheduler import Busy, Infeasible
     from suite.store import NoDatabase
 
@@ -179,7 +189,10 @@ def main() -> None:
         for problem in error.problems:
             _say_error(problem)
         sys.exit(2)
-    except (NoDatabase, Busy, Infeasible) as error:
+    except duckdb.Error as error:
+        _say_error(f"the database cannot be used: {str(error).splitlines()[0]}")
+        sys.exit(2)
+    except (NoDatabase, Busy, Infeasible, ValueError) as error:
         _say_error(str(error))
         sys.exit(2)
     except OSError as error:

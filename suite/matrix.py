@@ -75,6 +75,8 @@ class _Reader:
             for model in models
             for variant in variants
         ]
+        for cell in cells:
+            self._check_context(cell)
         self._refuse_twins(cells)
         self._stop_on_problems()
         return cells
@@ -83,15 +85,20 @@ class _Reader:
 
     def _read(self) -> Any:
         try:
-            text = self.path.read_text()
+            text = self.path.read_text(encoding="utf-8")
         except OSError as error:
             raise MatrixError([f"{self.path}: cannot be read ({error.strerror})"]) from error
+        except UnicodeDecodeError as error:
+            raise MatrixError([f"{self.path}: is not UTF-8 text ({error.reason})"]) from error
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             content = yaml.safe_load(text)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise MatrixError([f"{self.path}:{line}: not YAML: {error.problem}"]) from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            reason = str(error).splitlines()[0]
+            raise MatrixError([f"{self.path}:1: not YAML that can be read: {reason}"]) from error
         if not isinstance(content, dict):
             raise MatrixError([f"{self.path}:1: a matrix is a mapping with name, model, arms, ..."])
         self._index(root, ())
@@ -163,7 +170,7 @@ class _Reader:
             if not isinstance(own, dict):
                 self._problem((*where, name), f"must be a mapping, got {own!r}")
                 return []
-            contents[name] = getattr(matrix, name) | own
+            contents[name] = _defaults(name, matrix, body) | getattr(matrix, name) | own
             places[name] = _at(name, own=own, override=(*where, name))
         model = body.pop("model", None)
         if model is not None:
@@ -174,7 +181,7 @@ class _Reader:
             self._problem((*where, "algorithm"), str(error))
             return []
         variants = []
-        for label, swept, train in self._sweeps(body, contents["train"]):
+        for label, swept, train in self._sweeps(body, contents["train"], where):
             sections = self._sections(contents | {"train": train}, places)
             settings = self._settings(algorithm, swept, where)
             if sections is not None and settings is not None:
@@ -189,8 +196,12 @@ class _Reader:
                 )
         return variants
 
-    def _sweeps(self, settings: dict[str, Any], train: dict[str, Any]) -> list[tuple]:
+    def _sweeps(
+        self, settings: dict[str, Any], train: dict[str, Any], where: tuple[Any, ...]
+    ) -> list[tuple]:
         """(label, settings, train) for every combination of the settings that are lists."""
+        for key in [k for k, v in {**train, **settings}.items() if v == []]:
+            self._problem((*where, key), "an empty list sweeps nothing")
         axes = [("", k, v) for k, v in settings.items() if isinstance(v, list)]
         axes += [("train.", k, v) for k, v in train.items() if isinstance(v, list)]
         result = []
@@ -327,6 +338,17 @@ class _Reader:
             identity=catalog.identity([model, train["dataset"], *evaluate["benchmarks"]]),
         )
 
+    def _check_context(self, cell: Cell) -> None:
+        longest = max(cell.train["max_new_tokens"], cell.evaluate["max_new_tokens"] or 0)
+        wanted = cell.train["max_prompt_tokens"] + longest
+        have = catalog.context_length(cell.model)
+        if have is not None and wanted > have:
+            self._problem(
+                ("train", "max_new_tokens"),
+                f"a prompt of {cell.train['max_prompt_tokens']} and a response of {longest} tokens "
+                f"exceed the context of {Path(cell.model).name}, {have} tokens",
+            )
+
     def _refuse_twins(self, cells: list[Cell]) -> None:
         first: dict[str, Cell] = {}
         for cell in cells:
@@ -345,6 +367,13 @@ def _at(*prefix: Any, own: dict[str, Any] | None = None, override: tuple[Any, ..
         return (*override, *loc) if loc and own and loc[0] in own else (*prefix, *loc)
 
     return place
+
+
+def _defaults(section: str, matrix: Matrix, body: dict[str, Any]) -> dict[str, Any]:
+    """The embedded model's context is short: its lengths have defaults of their own."""
+    models = body.get("model") or matrix.model
+    embedded = models in (catalog.EMBEDDED_MODEL, [catalog.EMBEDDED_MODEL])
+    return dict(catalog.EMBEDDED_LENGTHS) if section == "train" and embedded else {}
 
 
 def _accepts(algorithm: str, key: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -12,7 +12,7 @@ Positive = Annotated[int, Field(gt=0)]
 class Section(BaseModel):
     """Unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Train(Section):
@@ -56,6 +56,12 @@ class Evaluate(Section):
     max_new_tokens: Positive | None = None
     problems: Positive | None = None
 
+    @model_validator(mode="after")
+    def _greedy_is_one_sample(self) -> Evaluate:
+        if self.temperature == 0 and self.samples > 1:
+            raise ValueError(f"temperature 0 always gives the same answer, not {self.samples}")
+        return self
+
     @field_validator("at")
     @classmethod
     def _fractions(cls, at: list[float]) -> list[float]:
@@ -83,7 +89,7 @@ class Matrix(Section):
     """The file as written; `expand` turns it into cells."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-    model: str | list[str]
+    model: str | Annotated[list[str], Field(min_length=1)]
     train: dict[str, Any] = {}
     budget: dict[str, Any]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]

@@ -172,6 +172,7 @@ def test_status(suite, history):
         "DELETE FROM data.traces",
         "SET enable_external_access = true",
         "SELECT nonsense",
+        "",
     ],
 )
 def test_sql_only_reads(suite, history, query):
@@ -182,6 +183,13 @@ def test_sql_only_reads(suite, history, query):
 
 def test_sql(suite, history):
     assert "grpo" in suite("sql", "SELECT DISTINCT arm FROM traces").stdout
+    assert "[x] and [/y]" in suite("sql", "SELECT '[x] and [/y]' AS z").stdout
+    assert "only the first 1000 rows" in suite("sql", "SELECT * FROM range(2000)").stdout
+
+
+def test_a_file_that_is_no_database(suite, folder):
+    (folder / "runs.db").write_text("something else")
+    one_line(suite("status"), 2, "the database cannot be used")
 
 
 def test_doctor_names_what_is_missing():

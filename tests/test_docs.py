@@ -54,7 +54,7 @@ def test_the_error_shown_is_the_one_given(readme, repo, tmp_path):
     (tmp_path / "matrix.yaml").write_text(text)
     with pytest.raises(ValueError, match="promts_per_step") as caught:
         load_cells(tmp_path / "matrix.yaml")
-    (shown,) = re.findall(r"^matrix.yaml:\d+: (.*)$", readme, re.MULTILINE)
+    (shown,) = re.findall(r"^matrix.yaml(:\d+: .*)$", readme, re.MULTILINE)
     assert shown in str(caught.value)
 
 

@@ -106,6 +106,20 @@ def test_local_models_are_known_by_content(read, tmp_path):
 
 # (a line of GOOD, what stands there instead, line number, what the message must say)
 BAD = {
+    "more tokens than the model holds": (
+        "  lr: 5e-4",
+        "  lr: 5e-4\n  max_new_tokens: 400",
+        9,
+        "exceed the context of arithmetic-tiny, 128 tokens",
+    ),
+    "an empty sweep": ("coefficient: 0.01", "coefficient: []", 13, "an empty list sweeps nothing"),
+    "an infinite number": ("lr: 5e-4", "lr: .inf", 8, "finite number"),
+    "greedy samples": (
+        "  samples: 16",
+        "  samples: 16\n  temperature: 0",
+        15,
+        "temperature 0 always",
+    ),
     "unknown key": ("name: test", "name: test\nmodle: x", 2, "did you mean 'model'"),
     "unknown train key": (
         "  lr: 5e-4",
@@ -216,6 +230,20 @@ def test_all_problems_of_a_file_are_reported_together(read):
 def test_missing_file(tmp_path):
     with pytest.raises(MatrixError, match="cannot be read"):
         load_cells(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: caf\xe9\n", "is not UTF-8 text"),
+        (b"name: a\x00b\n", "not YAML that can be read"),
+        (b"name: 2026-13-45\n", "not YAML that can be read"),
+    ],
+)
+def test_files_that_are_no_text_or_no_yaml(tmp_path, content, message):
+    (tmp_path / "m.yaml").write_bytes(content)
+    with pytest.raises(MatrixError, match=message):
+        load_cells(tmp_path / "m.yaml")
 
 
 def test_a_list_is_not_a_matrix(read):

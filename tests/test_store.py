@@ -144,6 +144,34 @@ def test_an_evaluation_cut_short_is_replaced_whole(store, workspace, cells):
     assert rows(store, "SELECT score FROM pass_at_k WHERE k = 1") == [(1.0,)]
 
 
+def test_an_arm_that_was_only_scored_as_the_base_is_not_on_the_leaderboard(store, workspace, cells):
+    write = attempt(workspace, cells[0])
+    evaluate(write, 0, 0.0, [1, 2, 3])
+    trace(write, 1, budget_fraction=0.25)
+    store.ingest(cells[0].id)
+    assert rows(store, "SELECT count(*) FROM pass_at_k") == [(2,)]
+    assert rows(store, "SELECT count(*) FROM leaderboard") == [(0,)]
+
+
+def test_a_score_is_shown_with_the_cost_and_entropy_of_its_step(store, workspace, cells):
+    write = attempt(workspace, cells[0])
+    for step in (1, 2, 3):
+        trace(write, step, budget_fraction=step / 4)
+        if step == 2:
+            evaluate(write, 2, 0.5, [1, 2, 3])
+    store.ingest(cells[0].id)
+    found = rows(store, "SELECT DISTINCT steps, entropy, gpu_hours, overshoot FROM leaderboard")
+    assert found == [(2, 0.5, pytest.approx(0.2), 0.0)]
+
+
+def test_an_attempt_is_never_numbered_twice(store, workspace, cells):
+    trace(attempt(workspace, cells[0], 3), 1)
+    store.ingest(cells[0].id)
+    spool.path_of(workspace.cell(cells[0].id), 3).unlink()
+    assert store.next_attempt(cells[0].id) == 4
+    assert store.next_attempt(cells[1].id) == 1
+
+
 def test_cost_to_score(store, workspace, cells):
     for cell, correct in zip(cells, ([2, 2], [4, 4]), strict=True):
         write = attempt(workspace, cell)
