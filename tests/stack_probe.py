@@ -46,7 +46,7 @@ def make_policy():
         def gradient(self, algorithm, parts):
             trainer, engine = self.trainer, self.actor.model
             share = PROMPTS * GROUP // self._world_size
-            trainer.algorithm = algorithm
+            own, trainer.algorithm = trainer.algorithm, algorithm
             trainer.state = algorithm.initial_state()
             trainer.replay_buffer.sample_batch_size = share // parts
             engine.set_train_micro_batch_size(share // parts)
@@ -67,6 +67,7 @@ def make_policy():
             self.strategy.optimizer_step = keep_then_step
             trainer.ppo_train(0.0)
             self.strategy.optimizer_step = step
+            trainer.algorithm = own
             return kept
 
         def clear(self):
