@@ -32,7 +32,7 @@ ARMS = {
     "clip_low": ("clip", {"eps_low": 0.15, "eps_high": float("inf")}),
     "clip_low_off": ("clip", {"eps_low": 1.0, "eps_high": 0.2}),
     "entreg": ("entreg", {"coefficient": 0.5}),
-    "aent": ("aent", {"coefficient": 0.5, "p": 0.33}),
+    "aent": ("aent", {"coefficient": 0.5, "p": 0.95}),  # 3 of 44 tokens
 }
 PROMPTS, GROUP = 8, 4
 

@@ -100,7 +100,7 @@ def reference_gradients(model_path, batches, rewards):
         taken = log_pi.gather(-1, ids[positions + 1, None])[:, 0]
         ratio = (taken - sample["action_log_probs"][positions].double()).exp()
         entropy = -(log_pi.exp() * log_pi).sum(-1)
-        kept = log_pi.topk(log_pi.shape[-1] - int(log_pi.shape[-1] * 0.33), dim=-1).values
+        kept = log_pi.topk(log_pi.shape[-1] - int(log_pi.shape[-1] * 0.95), dim=-1).values
         kept = torch.log_softmax(kept, dim=-1)
         clamped = -(kept.exp() * kept).sum(-1)  # AEnt eq. 4.1
         for arm, (low, high, std, coefficient) in SETTINGS.items():
