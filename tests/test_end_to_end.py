@@ -62,16 +62,16 @@ class Story:
     env: dict
 
 
-def suite(arguments, folder, env, **options):
-    command = [sys.executable, "-m", "suite.cli", *arguments]
+def suite(arguments, folder, env):
+    """The command line in a process that Ctrl-C reaches, even below a shell's `&` or nohup."""
     return subprocess.Popen(
-        command,
+        [sys.executable, "-m", "suite.cli", *arguments],
         cwd=folder,
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **options,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
