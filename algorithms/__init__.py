@@ -24,7 +24,7 @@ ALGORITHMS: dict[str, str] = {
     "clip-higher": "algorithms.clip:ClipHigher",
     "clip-high-off": "algorithms.clip:ClipHighOff",
     "clip-low-off": "algorithms.clip:ClipLowOff",
-    "clip-low": "algorithms.clip:ClipLow",
+    "clip-low": "algorithms.clip:Clip",  # its defaults
     "dapo": "algorithms.dapo:DAPO",
     "cispo": "algorithms.cispo:CISPO",
     "high_entropy_tokens": "algorithms.high_entropy_tokens:HighEntropyTokens",

@@ -48,8 +48,3 @@ class ClipLowOff(Clip):
 
     eps_low: float = 1.0
     eps_high: float = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipLow(Clip):
-    """The clip-low control: 0.15 / inf (CLIP section 3.2)."""

@@ -22,22 +22,19 @@ def _accumulation_dtype(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
-def _entropy_terms(rows_V: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """log pi, pi and H of some rows; an impossible token (-inf) contributes 0.
+def _entropy_terms(rows_V: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """s = z - max z, e^s, Z = sum e^s and H of some rows; an impossible token (-inf) adds 0 to H.
 
-    With s = z - max z, Z = sum e^s: log pi = s - log Z and H = log Z - sum(e^s s) / Z. The two sums
-    run in fp64: over 150,000 tokens fp32 would lose the fifth digit of H.
+    log pi = s - log Z and H = log Z - sum(e^s s) / Z. The two sums run in fp64: over 150,000 tokens
+    fp32 would lose the fifth digit of H.
     """
     rows_V = rows_V.to(_accumulation_dtype(rows_V))
     shifted = rows_V - rows_V.amax(-1, keepdim=True)
     powers = shifted.exp()
     total = powers.sum(-1, keepdim=True, dtype=torch.float64)
     weighted = torch.where(powers > 0, powers * shifted, torch.zeros_like(powers))
-    entropy = (total.log() - weighted.sum(-1, keepdim=True, dtype=torch.float64) / total).squeeze(
-        -1
-    )
-    log_pi = shifted - total.log().to(shifted.dtype)
-    return log_pi, powers / total.to(powers.dtype), entropy.to(shifted.dtype)
+    entropy = total.log() - weighted.sum(-1, keepdim=True, dtype=torch.float64) / total
+    return shifted, powers, total, entropy.squeeze(-1).to(shifted.dtype)
 
 
 def _clamp(rows_V: Tensor, dropped: int) -> Tensor:
@@ -63,7 +60,7 @@ class _Entropy(torch.autograd.Function):
         entropy = rows.new_empty(rows.shape[0], dtype=_accumulation_dtype(logits))
         for start in range(0, rows.shape[0], chunk):
             part = slice(start, start + chunk)
-            entropy[part] = _entropy_terms(_clamp(rows[part], dropped))[2]
+            entropy[part] = _entropy_terms(_clamp(rows[part], dropped))[-1]
         ctx.save_for_backward(logits)
         ctx.dropped, ctx.chunk = dropped, chunk
         return entropy.reshape(logits.shape[:-1])
@@ -76,7 +73,9 @@ class _Entropy(torch.autograd.Function):
         grad = torch.empty_like(rows)
         for start in range(0, rows.shape[0], ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            log_pi, pi, entropy = _entropy_terms(_clamp(rows[part], ctx.dropped))
+            shifted, powers, total, entropy = _entropy_terms(_clamp(rows[part], ctx.dropped))
+            log_pi = shifted - total.log().to(shifted.dtype)
+            pi = powers / total.to(powers.dtype)
             slope = torch.where(
                 pi > 0, -pi * (log_pi + entropy.unsqueeze(-1)), torch.zeros_like(pi)
             )

@@ -42,15 +42,19 @@ class GRPO:
         _require(isinstance(self.std, bool), "std", self.std, "true or false")
 
     def advantages(self, rewards_PG: Tensor) -> Tensor:
-        """A_i = (R_i - mean) / std over the group, 0 when all G rewards are equal.
+        """A_i = (R_i - baseline) / std over the group, 0 when all G rewards are equal.
 
         The standard deviation is the sample one (G - 1), as OpenRLHF, verl and TRL compute it.
         """
-        centred_PG = rewards_PG - rewards_PG.mean(-1, keepdim=True)
+        centred_PG = rewards_PG - self.baseline(rewards_PG)
         equal_P1 = (rewards_PG == rewards_PG[..., :1]).all(-1, keepdim=True)
         if self.std:
             centred_PG = centred_PG / rewards_PG.std(-1, keepdim=True).masked_fill(equal_P1, 1.0)
         return centred_PG.masked_fill(equal_P1, 0.0)
+
+    def baseline(self, rewards_PG: Tensor) -> Tensor:
+        """What each group's rewards are compared with, [P, 1]: their mean."""
+        return rewards_PG.mean(-1, keepdim=True)
 
     def shape(self, advantages_BT: Tensor, entropy_BT: Tensor) -> Tensor:
         """Per-token advantages; GRPO gives every token of a response the same one.

@@ -28,14 +28,7 @@ class QAE(GRPO):
         super().__post_init__()
         _require(0.0 < self.quantile <= 1.0, "quantile", self.quantile, "in (0, 1]")
 
-    def advantages(self, rewards_PG: Tensor) -> Tensor:
-        """(R_i - Q_K) / std, 0 when all rewards of a group are equal."""
+    def baseline(self, rewards_PG: Tensor) -> Tensor:
+        """Q_K of each group, [P, 1]."""
         rank = math.ceil(self.quantile * rewards_PG.shape[-1]) - 1
-        baseline_P1 = rewards_PG.sort(-1).values[..., rank : rank + 1]
-        equal_P1 = (rewards_PG == rewards_PG[..., :1]).all(-1, keepdim=True)
-        advantages_PG = rewards_PG - baseline_P1
-        if self.std:
-            advantages_PG = advantages_PG / rewards_PG.std(-1, keepdim=True).masked_fill(
-                equal_P1, 1.0
-            )
-        return advantages_PG.masked_fill(equal_P1, 0.0)
+        return rewards_PG.sort(-1).values[..., rank : rank + 1]

@@ -180,6 +180,7 @@ def main() -> None:
     """Entry point: expected errors become one line and exit status 2 (bad input) or 1."""
     import duckdb
 
+    from suite.machine import UnknownDevice
     from suite.scheduler import Busy, Infeasible
     from suite.store import NoDatabase
 
@@ -192,7 +193,7 @@ def main() -> None:
     except duckdb.Error as error:
         _say_error(f"the database cannot be used: {str(error).splitlines()[0]}")
         sys.exit(2)
-    except (NoDatabase, Busy, Infeasible, ValueError) as error:
+    except (NoDatabase, Busy, Infeasible, UnknownDevice) as error:
         _say_error(str(error))
         sys.exit(2)
     except OSError as error:

@@ -27,6 +27,10 @@ PACKAGES = (
 )
 
 
+class UnknownDevice(ValueError):
+    """SUITE_DEVICE names neither cpu nor gpu."""
+
+
 def gpus() -> list[str]:
     """Names of the NVIDIA GPUs that nvidia-smi lists; empty without a driver."""
     if not shutil.which("nvidia-smi"):
@@ -45,7 +49,7 @@ def device() -> str:
     chosen = os.environ.get("SUITE_DEVICE")
     if chosen:
         if chosen not in ("cpu", "gpu"):
-            raise ValueError(f"SUITE_DEVICE must be cpu or gpu, got {chosen!r}")
+            raise UnknownDevice(f"SUITE_DEVICE must be cpu or gpu, got {chosen!r}")
         return chosen
     return "gpu" if gpus() else "cpu"
 

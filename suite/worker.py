@@ -144,9 +144,9 @@ def _check_model(model: str) -> None:
     try:
         AutoConfig.from_pretrained(model)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        why = str(error).strip().splitlines()[0]
         raise FileNotFoundError(
-            f"model {model!r} cannot be loaded: {reason} (check the name, the network, HF_TOKEN)"
+            f"model {model!r} cannot be loaded: {why} (check the name, the network, HF_TOKEN)"
         ) from error
 
 
