@@ -13,20 +13,28 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from algorithms.grpo import GRPO as Algorithm
+    from algorithms.base import Algorithm
 
 ALGORITHMS: dict[str, str] = {
     "grpo": "algorithms.grpo:GRPO",
     "entreg": "algorithms.entreg:EntReg",
     "entropy_adv": "algorithms.entropy_adv:EntropyAdv",
     "aent": "algorithms.aent:AEnt",
+    "aent-constant": "algorithms.aent:AEntConstant",
+    "aepo": "algorithms.aepo:AEPO",
+    "aepo-eq2": "algorithms.aepo:AEPOEq2",
+    "aepo-eq3": "algorithms.aepo:AEPOEq3",
     "clip": "algorithms.clip:Clip",
     "clip-higher": "algorithms.clip:ClipHigher",
     "clip-high-off": "algorithms.clip:ClipHighOff",
     "clip-low-off": "algorithms.clip:ClipLowOff",
     "clip-low": "algorithms.clip:Clip",  # its defaults
     "dapo": "algorithms.dapo:DAPO",
+    "clip_cov": "algorithms.clip_cov:ClipCov",
+    "kl_cov": "algorithms.kl_cov:KLCov",
     "cispo": "algorithms.cispo:CISPO",
+    "dcpo": "algorithms.dcpo:DCPO",
+    "gspo": "algorithms.gspo:GSPO",
     "high_entropy_tokens": "algorithms.high_entropy_tokens:HighEntropyTokens",
     "pass_at_k": "algorithms.pass_at_k:PassAtK",
     "qae": "algorithms.qae:QAE",

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import algorithms
-from algorithms.grpo import GRPO, _require
+from algorithms.base import require
+from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,13 +40,13 @@ class AEnt(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(0.0 <= self.p < 1.0, "p", self.p, "in [0, 1)")
-        _require(self.coefficient >= 0.0, "coefficient", self.coefficient, ">= 0")
-        _require(self.beta >= 0.0, "beta", self.beta, ">= 0")
+        require(0.0 <= self.p < 1.0, "p", self.p, "in [0, 1)")
+        require(self.coefficient >= 0.0, "coefficient", self.coefficient, ">= 0")
+        require(self.beta >= 0.0, "beta", self.beta, ">= 0")
         ordered = self.entropy_low <= self.entropy_high
-        _require(ordered, "entropy_low", self.entropy_low, f"<= entropy_high {self.entropy_high}")
+        require(ordered, "entropy_low", self.entropy_low, f"<= entropy_high {self.entropy_high}")
         box = 0.0 <= self.coefficient_low <= self.coefficient_high
-        _require(box, "coefficient_low", self.coefficient_low, "in [0, coefficient_high]")
+        require(box, "coefficient_low", self.coefficient_low, "in [0, coefficient_high]")
 
     def bonus_statistic(self, logits: Tensor) -> Tensor:
         """H~_t (eq. 4.1)."""
@@ -71,3 +72,10 @@ class AEnt(GRPO):
             **state,
             "coefficient": min(max(moved, self.coefficient_low), self.coefficient_high),
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AEntConstant(AEnt):
+    """The ablation with a constant coefficient (Fig. 5)."""
+
+    beta: float = 0.0

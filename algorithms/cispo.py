@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import algorithms
-from algorithms.grpo import GRPO, _require
+from algorithms.base import require
+from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,17 +29,26 @@ class CISPO(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.eps_max >= 0.0, "eps_max", self.eps_max, ">= 0")
+        require(self.eps_max >= 0.0, "eps_max", self.eps_max, ">= 0")
 
     def surrogate(
-        self, log_probs_BT: Tensor, old_log_probs_BT: Tensor, advantages_BT: Tensor
+        self,
+        log_probs_BT: Tensor,
+        old_log_probs_BT: Tensor,
+        advantages_BT: Tensor,
+        mask_BT: Tensor | None = None,
+        marks_BT: Tensor | None = None,
     ) -> Tensor:
         """sg(min(r, 1 + eps_max)) A log pi."""
         ratio = algorithms.objective.importance_ratio(log_probs_BT, old_log_probs_BT).detach()
         return ratio.clamp(max=1.0 + self.eps_max) * advantages_BT * log_probs_BT
 
     def clip_events(
-        self, log_probs_BT: Tensor, old_log_probs_BT: Tensor, advantages_BT: Tensor
+        self,
+        log_probs_BT: Tensor,
+        old_log_probs_BT: Tensor,
+        advantages_BT: Tensor,
+        mask_BT: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Tokens whose weight is held at 1 + eps_max."""
         ratio = algorithms.objective.importance_ratio(log_probs_BT, old_log_probs_BT)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import algorithms
-from algorithms.grpo import GRPO, _require
+from algorithms.base import require
+from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,7 @@ class EntReg(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.coefficient >= 0.0, "coefficient", self.coefficient, ">= 0")
+        require(self.coefficient >= 0.0, "coefficient", self.coefficient, ">= 0")
 
     def bonus_statistic(self, logits: Tensor) -> Tensor:
         """H_t, the exact entropy of each token's distribution (CLIP eq. 3)."""

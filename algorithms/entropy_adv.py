@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from algorithms.grpo import GRPO, _require
+from algorithms.base import require
+from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,8 +30,8 @@ class EntropyAdv(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.beta >= 0.0, "beta", self.beta, ">= 0")
-        _require(self.kappa > 0.0, "kappa", self.kappa, "> 0")
+        require(self.beta >= 0.0, "beta", self.beta, ">= 0")
+        require(self.kappa > 0.0, "kappa", self.kappa, "> 0")
 
     def shape(self, advantages_BT: Tensor, entropy_BT: Tensor) -> Tensor:
         """A_t + min(beta H_t, |A_t| / kappa)."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from algorithms.base import require
 from algorithms.dapo import DAPO
-from algorithms.grpo import _require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ class HighEntropyTokens(DAPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(0.0 < self.share <= 1.0, "share", self.share, "in (0, 1]")
+        require(0.0 < self.share <= 1.0, "share", self.share, "in (0, 1]")
 
     def shape(self, advantages_N: Tensor, entropy_N: Tensor) -> Tensor:
         """Zero advantage for every token below the batch's (1 - rho) quantile of entropy."""

@@ -81,6 +81,24 @@ def aggregate(
     if mode == "token-mean":
         return values.sum() / (tokens_B.sum().clamp(min=1) if total is None else total)
     if mode == "seq-mean-token-mean":
-        means_B = values.sum(-1) / tokens_B.clamp(min=1)
+        means_B = response_mean(values, mask)
         return means_B.sum() / ((tokens_B > 0).sum().clamp(min=1) if total is None else total)
     raise ValueError(f"unknown aggregation {mode!r}; valid: {', '.join(AGGREGATIONS)}")
+
+
+def response_mean(values_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """The mean over each response's tokens, [B]; 0 for a response without tokens."""
+    mask = mask_BT.bool()
+    values = torch.where(mask, values_BT, torch.zeros_like(values_BT))
+    return values.sum(-1) / mask.sum(-1).clamp(min=1)
+
+
+def covariance(advantages_N: Tensor, log_probs_N: Tensor) -> Tensor:
+    """(A_t - mean A) (l_t - mean l) of each token, [N] (2505.22617)."""
+    return (advantages_N - advantages_N.mean()) * (log_probs_N - log_probs_N.mean())
+
+
+def draw(items: Tensor, count: int, seed: int) -> Tensor:
+    """At most `count` of the items (one dimension), drawn without replacement by `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    return items[torch.randperm(len(items), generator=generator)[:count].to(items.device)]

@@ -16,7 +16,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from algorithms.grpo import GRPO, _require
+from algorithms.base import require
+from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +31,7 @@ class PassAtK(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(isinstance(self.k, int) and self.k >= 1, "k", self.k, "a whole number >= 1")
+        require(isinstance(self.k, int) and self.k >= 1, "k", self.k, "a whole number >= 1")
 
     def advantages(self, rewards_PG: Tensor) -> Tensor:
         """A+ for correct responses (reward above 1/2), A- for the others.

@@ -12,7 +12,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from algorithms.grpo import GRPO, _require
+from algorithms.base import require
+from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +27,7 @@ class QAE(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(0.0 < self.quantile <= 1.0, "quantile", self.quantile, "in (0, 1]")
+        require(0.0 < self.quantile <= 1.0, "quantile", self.quantile, "in (0, 1]")
 
     def baseline(self, rewards_PG: Tensor) -> Tensor:
         """Q_K of each group, [P, 1]."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import algorithms
-from algorithms.grpo import GRPO, _require
+from algorithms.base import require
+from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,8 +29,8 @@ class Skywork(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.delta >= 0.0, "delta", self.delta, ">= 0")
-        _require(0.0 <= self.coefficient <= 1.0, "coefficient", self.coefficient, "in [0, 1]")
+        require(self.delta >= 0.0, "delta", self.delta, ">= 0")
+        require(0.0 <= self.coefficient <= 1.0, "coefficient", self.coefficient, "in [0, 1]")
 
     def bonus_statistic(self, logits: Tensor) -> Tensor:
         """H_t, the exact token entropy."""

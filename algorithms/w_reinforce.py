@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from algorithms.grpo import GRPO, _require
+from algorithms.base import require
+from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ class WReinforce(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.weight >= 0.0, "weight", self.weight, ">= 0")
+        require(self.weight >= 0.0, "weight", self.weight, ">= 0")
 
     def advantages(self, rewards_PG: Tensor) -> Tensor:
         """+weight where the reward is above 1/2, -1 elsewhere."""

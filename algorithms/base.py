@@ -1,0 +1,147 @@
+"""What a trainer asks of an algorithm: the methods that a paper may change, with neutral defaults.
+
+The OpenRLHF trainer and the lab call exactly these and know no algorithm by name. One step is
+
+    rollouts -> advantages -> credit (per token), marks -> observe -> extra_rollouts
+             -> surrogate + bonus, several optimizer steps -> next_state
+
+Shapes are those of algorithms.objective; _N counts all response tokens of the global batch. `state`
+is plain data (numbers, strings, booleans): it is saved in the checkpoint and the same on all ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """All response tokens of a step's rollouts, over the whole global batch, in one dimension [N].
+
+    Attributes:
+        advantages: of the response each token belongs to, as `advantages` gave it.
+        entropy: H_t of the policy that sampled, nats.
+        log_probs: log pi_old(a_t) at temperature 1.
+        rewards: R of the response.
+        tempered: T -> log pi_old^T(a_t) for each of the algorithm's `temperatures`.
+        seed: for an algorithm that draws tokens at random; a function of the run's seed and step.
+    """
+
+    advantages: Tensor
+    entropy: Tensor
+    log_probs: Tensor
+    rewards: Tensor
+    tempered: dict[float, Tensor] = field(default_factory=dict)
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithm:
+    """The hooks; a subclass is a frozen, validated settings object that overrides a few."""
+
+    # Credit: before the update, once a step
+
+    def advantages(self, rewards_PG: Tensor) -> Tensor:
+        """The advantage of each response, [P, G], from the rewards of its group."""
+        raise NotImplementedError
+
+    def shape(self, advantages_BT: Tensor, entropy_BT: Tensor) -> Tensor:
+        """Per-token advantages; by default every token of a response has the same one."""
+        return advantages_BT
+
+    def credit(self, tokens: Tokens, state: dict[str, Any]) -> Tensor:
+        """`shape` for algorithms that need more than the entropy: advantages [N]."""
+        return self.shape(tokens.advantages, tokens.entropy)
+
+    def marks(self, tokens: Tokens) -> Tensor | None:
+        """A number for each token, [N], that comes back to `surrogate` as marks_BT; or None."""
+        return None
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """Temperatures other than 1 at which `credit` needs the old log-probs."""
+        return ()
+
+    # Objective: in every optimizer step
+
+    def surrogate(
+        self,
+        log_probs_BT: Tensor,
+        old_log_probs_BT: Tensor,
+        advantages_BT: Tensor,
+        mask_BT: Tensor | None = None,
+        marks_BT: Tensor | None = None,
+    ) -> Tensor:
+        """The objective of each token, to be maximised, differentiable in log_probs_BT.
+
+        mask_BT (1 on response tokens, by default everywhere) is for ratios of whole responses.
+        """
+        raise NotImplementedError
+
+    def clip_events(
+        self,
+        log_probs_BT: Tensor,
+        old_log_probs_BT: Tensor,
+        advantages_BT: Tensor,
+        mask_BT: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Which tokens the clip silenced: "clip_low" and "clip_high", apart."""
+        raise NotImplementedError
+
+    @property
+    def has_bonus(self) -> bool:
+        """Whether this algorithm defines a statistic to measure and reward."""
+        return type(self).bonus_statistic is not Algorithm.bonus_statistic
+
+    def bonus_statistic(self, logits: Tensor) -> Tensor:
+        """The per-token statistic that a bonus rewards."""
+        raise NotImplementedError
+
+    def bonus_coefficient(self, state: dict[str, Any]) -> float:
+        """lambda, the weight of the bonus at this state; 0 without a bonus."""
+        return 0.0
+
+    def bonus(self, logits: Tensor, state: dict[str, Any] | None = None) -> Tensor | None:
+        """lambda * statistic: what is added to the objective of each token, or None."""
+        coefficient = self.bonus_coefficient(self.initial_state() if state is None else state)
+        return coefficient * self.bonus_statistic(logits) if coefficient else None
+
+    # A second rollout
+
+    def extra_rollouts(self, state: dict[str, Any]) -> dict[str, Any] | None:
+        """What to sample besides, given the observed state; None for nothing.
+
+        Keys: "temperature"; "positives", samples with a reward above 1/2 after which drawing ends;
+        "prompts", the largest share of the step's prompts to draw again; "coefficient", the weight
+        of their mean objective; "inject", "append" (the mean over all samples drawn is added to the
+        objective) or "replace" (they take the places of the batch's first rows).
+        """
+        return None
+
+    def extra_advantages(self, rewards_PG: Tensor) -> Tensor:
+        """The advantage of each extra sample, [P, G]; those of 0 are not trained on."""
+        raise NotImplementedError
+
+    # The controller
+
+    def initial_state(self) -> dict[str, Any]:
+        """The state before the first step."""
+        return {}
+
+    def observe(self, state: dict[str, Any], measured: dict[str, float]) -> dict[str, Any]:
+        """The state once this step's rollouts are measured ("entropy", ...), before the update."""
+        return state
+
+    def next_state(self, state: dict[str, Any], measured: dict[str, float]) -> dict[str, Any]:
+        """The state after a step in which `measured` was seen over the whole global batch."""
+        return state
+
+
+def require(condition: bool, name: str, value: object, expected: str) -> None:
+    """ValueError "NAME must be EXPECTED, got VALUE" unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
