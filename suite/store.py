@@ -52,6 +52,10 @@ MIGRATIONS: dict[str, str] = {
         CREATE TABLE data.events (run VARCHAR, attempt INTEGER, time TIMESTAMP, kind VARCHAR,
                                   detail JSON);
     """,
+    "002_probes": """
+        CREATE TABLE data.probes (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
+                                  estimator VARCHAR, value DOUBLE);
+    """,
 }
 
 # A run can belong to several matrices. `runs` and the scores have a row for each of them; traces
@@ -61,7 +65,10 @@ VIEWS: dict[str, str] = {
         SELECT c.matrix, c.arm, c.position, r.*,
                (SELECT max(step) FROM data.traces t WHERE t.run = r.run) AS steps,
                (SELECT max(value) FROM data.traces t
-                 WHERE t.run = r.run AND metric = 'gpu_hours') AS gpu_hours
+                 WHERE t.run = r.run AND metric = 'gpu_hours') AS gpu_hours,
+               (SELECT max(value) = 0 FROM data.traces t
+                 WHERE t.run = r.run AND metric = 'differs_from_grpo')
+               AND r.algorithm <> 'grpo' AS inert
           FROM data.runs r LEFT JOIN data.cells c USING (run)""",
     "labels": """
         SELECT run, arg_max(matrix, rowid) AS matrix, arg_max(arm, rowid) AS arm
@@ -72,6 +79,14 @@ VIEWS: dict[str, str] = {
     "evals": """
         SELECT l.matrix, l.arm, r.seed, e.*
           FROM data.evals e JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+    "probes": """
+        SELECT l.matrix, l.arm, r.seed, p.run, p.step, p.fraction, p.estimator, p.value,
+               CASE p.estimator
+                    WHEN 'full' THEN 'mean H_t, full vocabulary'
+                    WHEN 'clamped' THEN 'mean H_t among the 67 % most likely tokens (p = 0.33)'
+                    ELSE '-mean log pi of the tokens' END
+               || ', nats, T = 1, on fixed responses of the base model' AS definition
+          FROM data.probes p JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
     "pass_at_k": """
         SELECT c.matrix, c.arm, r.model, r.seed, s.*, p.gpu_hours
           FROM data.scores s JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)
@@ -311,6 +326,15 @@ class Store:
                 scores.append((benchmark, k, *map(float, row[:3]), *row[3:]))
         return scores
 
+    def _take_probe(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            self._db.execute(
+                "DELETE FROM data.probes WHERE run = ? AND step = ? AND fraction = ?",
+                [run, row["step"], row["fraction"]],
+            )
+            where = (run, attempt, row["step"], row["fraction"])
+            self._insert("probes", [(*where, *pair) for pair in row["values"].items()])
+
     def _take_start(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         row = rows[-1]
         self._db.execute(
@@ -335,7 +359,7 @@ class Store:
                  FROM data.traces WHERE run = ? AND metric = 'gpu_hours' AND attempt < ?""",
             [step, run, attempt],
         ).fetchone()
-        for table in ("traces", "evals"):
+        for table in ("traces", "evals", "probes"):
             self._db.execute(
                 f"DELETE FROM data.{table} WHERE run = ? AND step > ? AND attempt < ?",
                 [run, step, attempt],

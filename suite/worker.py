@@ -210,14 +210,28 @@ def _train(cell: Cell, workspace: Workspace, flags: list[str], spool: Path, atte
         seed=cell.seed,
         checkpoint_every=cell.train["checkpoint_every"],
         evaluate_at=tuple(settings["at"]),
+        reward=cell.train["reward"],
+        diagnosed_states=cell.train["clip_diagnostics"],
+        probe_prompts=settings["probe_prompts"],
+        probe=workspace.root / "base" / f"probe-{_probe_key(cell)}.jsonl",
     )
     train(flags, experiment, gpus=gpus)
 
 
 def _base_key(cell: Cell, sampling: Sampling) -> str:
     """A hash of everything that the base model's samples depend on."""
+    return _key(cell, sampling)
+
+
+def _probe_key(cell: Cell) -> str:
+    """A hash of everything that the entropy probe's responses depend on."""
+    names = ("dataset", "prompts_per_step", "max_new_tokens")
+    return _key(cell, [cell.train[n] for n in names], cell.evaluate["probe_prompts"])
+
+
+def _key(cell: Cell, *more: object) -> str:
     prompts = [cell.train[name] for name in ("prompt_template", "chat_template")]
-    parts = [cell.model, cell.identity, cell.seed, sampling, prompts, machine.versions()]
+    parts = [cell.model, cell.identity, cell.seed, *more, prompts, machine.versions()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
