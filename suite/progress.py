@@ -28,7 +28,7 @@ def describe(row: dict[str, Any]) -> str:
             f"step {row['step']:4d}  reward {row['reward']:.3f}  entropy {row['entropy']:.3f}  "
             f"length {row['response_length']:.1f}  {row['gpu_hours']:.4f} GPU-h"
         )
-    if row["kind"] == "note":
+    if row["kind"] in ("note", "warning"):
         return row["text"]
     if row["kind"] == "evaluated":
         return f"evaluated at {row['fraction']:.0%} of the budget"

@@ -13,7 +13,7 @@ import torch
 from openrlhf.trainer.ray.ppo_actor import PolicyModelActor
 from torch import Tensor
 
-from algorithms.diagnostics import clip_diagnostics
+from algorithms.diagnostics import clip_diagnostics, entropy_change
 from algorithms.entropy import clamped_entropy, token_entropy
 from algorithms.objective import response_mean
 from algorithms.openrlhf.rollouts import Extra
@@ -72,7 +72,8 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
     def diagnose(self) -> dict[str, float]:
         """Means over the kept states, after the update, of what `clip_diagnostics` defines.
 
-        A side of the clip that is off is measured at GRPO's 0.2.
+        "theorem_1" and "theorem_2" are the entropy change that they predict for a random reward, up
+        to the step size. A side of the clip that is off is measured at GRPO's 0.2.
         """
         if self.kept is None:
             return {}
@@ -84,6 +85,8 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
         low = algorithm.eps_low if algorithm.eps_low < 1.0 else 0.2
         high = algorithm.eps_high if algorithm.eps_high < float("inf") else 0.2
         found = clip_diagnostics(logits_NV, old_NV, low, high)
+        found["theorem_1"] = entropy_change(found, "q")
+        found["theorem_2"] = entropy_change(found, "surprisal")
         return {name: float(values_N.nanmean()) for name, values_N in found.items()}
 
     def score_probe(
