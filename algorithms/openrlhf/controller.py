@@ -257,9 +257,7 @@ class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_cl
         self, step: int, state: dict[str, Any], rows: list[Row], extra: Extra | None
     ) -> dict[str, float]:
         """The optimizer steps of this rollout batch; returns the workers' reduced metrics."""
-        group, size = self.actor_model_group, self.args.rollout.micro_batch_size
-        pad = self.tokenizer.pad_token_id
-        batches = [training_batch(rows[i : i + size], pad) for i in range(0, len(rows), size)]
+        group, batches = self.actor_model_group, self._batches(rows)
         refs = group.async_run_method_batch(method_name="append", experience=batches)
         refs += group.async_run_method(
             method_name="begin_step", step=step, state=state, extra=extra
@@ -268,6 +266,10 @@ class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_cl
         status = self.ppo_train(step)
         renamed = {"actor_lr": "learning_rate", "actor_grad_norm": "gradient_norm"}
         return {renamed.get(name, name): float(value) for name, value in status.items()}
+
+    def _batches(self, rows: list[Row]) -> list[Experience]:
+        size, pad = self.args.rollout.micro_batch_size, self.tokenizer.pad_token_id
+        return [training_batch(rows[i : i + size], pad) for i in range(0, len(rows), size)]
 
     def _diagnose(self) -> dict[str, float]:
         """CLIP's per-state quantities after the update, means over the sampled states."""
