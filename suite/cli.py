@@ -42,9 +42,12 @@ def run(matrix: MatrixFile, db: Database = DEFAULT_DB) -> None:
     checkpoint. Editing the matrix reruns only the cells that changed.
     """
     from suite import scheduler
+    from suite.plan import warnings
     from suite.progress import display
 
     cells, workspace = load_cells(matrix), Workspace(db)
+    for line in warnings(cells):
+        _say_error(line)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop and publish
     try:
         with display(console, cells) as shown:

@@ -2,8 +2,8 @@
 
     python tests/arms_probe.py MODEL OUT
 
-The production controller trains a few steps with one algorithm, then with the next, on the same
-policy; each arm's lines go to OUT/ARM.jsonl as a worker's recorder writes them.
+The production controller trains a few steps with one algorithm, then with the next, each from a
+checkpoint of the base model; an arm's lines go to OUT/ARM.jsonl as a worker's recorder writes them.
 """
 
 import dataclasses
@@ -30,10 +30,13 @@ def make_policy():
     from algorithms.openrlhf.actor import PolicyActor
 
     class AnyPolicy(PolicyActor):
-        """Takes another algorithm between steps."""
+        """Starts again from the base model with another algorithm."""
 
         def use(self, algorithm):
             self.trainer.algorithm = algorithm
+            folder = Path(self.strategy.args.ckpt.path) / "_actor"
+            loaded, _ = self.strategy.load_ckpt(self.actor.model, str(folder), tag="base")
+            assert loaded
 
     return AnyPolicy
 
@@ -45,6 +48,8 @@ def make_controller(out, arms, steps):
         def fit(self, global_step=0):
             with self.suite.make_grader() as self.grader:
                 self.grader.start()
+                group = self.actor_model_group
+                ray.get(group.async_run_method(method_name="save_checkpoint", tag="base"))
                 for name, arm in arms.items():
                     self.train_arm(name, **arm)
 
@@ -56,6 +61,7 @@ def make_controller(out, arms, steps):
             self.differed = False
             group = self.actor_model_group
             ray.get(group.async_run_method(method_name="use", algorithm=self.algorithm))
+            self.broadcast_to_vllm()
             step, state = 0, self.algorithm.initial_state()
             if name == "grpo":
                 self.probe = self._probe_rollouts(step)

@@ -42,6 +42,7 @@ SETTINGS = {  # where the defaults are for large batches, or would do nothing in
     "aepo-eq2": {"positives_up": 6, "positives_down": 3},
     "aepo-eq3": {"positives_up": 6, "positives_down": 3},
     "clip_cov": {"share": 0.1, "cov_low": 0.1},
+    "pass_at_k": {"k": 2},
     "skywork": {"target": 2.0},
 }
 ARMS = {
@@ -119,6 +120,11 @@ def test_its_own_traces_are_there(name, arms):
         assert {f"state/{key}" for key in state} <= set(row)
         asked = algorithm.extra_rollouts(algorithm.observe(state, row)) is not None
         assert ("extra/samples" in row) == ("seconds/extra_generation" in row) == asked
+
+
+def test_every_arm_starts_from_the_base_model(arms):
+    """The first step samples it on the same prompts with the same seeds."""
+    assert len({traces(arms, name)[0]["entropy"] for name in ARMS}) == 1
 
 
 def test_aent_comes_alive_from_coefficient_zero_by_the_statistic_of_its_loss(arms):

@@ -324,3 +324,28 @@ def test_every_view_answers_on_an_empty_database(store, workspace):
 def test_evaluate_settings_are_readable_json(store):
     (text,) = rows(store, "SELECT evaluate FROM runs WHERE arm = 'grpo'")[0]
     assert json.loads(text)["pass_at"] == [1, 2]
+
+
+def test_an_arm_that_never_differed_from_grpo_is_inert(store, workspace, cells):
+    for cell in cells:
+        write = attempt(workspace, cell)
+        trace(write, 1, differs_from_grpo=0.0)
+        trace(write, 2, differs_from_grpo=0.0)
+        store.ingest(cell.id)
+    assert rows(store, "SELECT arm, inert FROM runs ORDER BY arm") == [
+        ("clip", True),
+        ("grpo", False),
+    ]
+    trace(attempt(workspace, cells[1]), 3, differs_from_grpo=0.01)
+    store.ingest(cells[1].id)
+    assert rows(store, "SELECT arm FROM runs WHERE inert") == []
+
+
+def test_the_entropy_probe_is_kept_once_with_its_definition(store, workspace, cells):
+    first, second = (attempt(workspace, cells[0], n) for n in (1, 2))
+    for write, value in ((first, 0.5), (second, 0.4)):
+        write("probe", step=0, fraction=0.0, values={"full": value, "sampled": 0.7})
+    store.ingest(cells[0].id)
+    found = rows(store, "SELECT estimator, value, definition FROM probes ORDER BY estimator")
+    assert [row[:2] for row in found] == [("full", 0.4), ("sampled", 0.7)]
+    assert all("nats, T = 1" in definition for *_, definition in found)
