@@ -56,6 +56,19 @@ MIGRATIONS: dict[str, str] = {
         CREATE TABLE data.probes (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
                                   estimator VARCHAR, value DOUBLE);
     """,
+    "003_batches": """
+        CREATE TABLE data.batches (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
+                                   benchmark VARCHAR, problem VARCHAR, first INTEGER, n INTEGER,
+                                   seed BIGINT, verdicts VARCHAR, stops VARCHAR,
+                                   lengths INTEGER[], digests BIGINT[], answers VARCHAR[],
+                                   examples VARCHAR[]);
+        INSERT INTO data.batches
+            SELECT run, attempt, step, fraction, benchmark, problem, 0, n, NULL, verdicts,
+                   repeat('l', truncated) || repeat('s', n - truncated), [tokens], NULL, NULL,
+                   CAST(examples AS VARCHAR[])
+              FROM data.evals;
+        DROP TABLE data.evals;
+    """,
 }
 
 # A run can belong to several matrices. `runs` and the scores have a row for each of them; traces
@@ -77,8 +90,17 @@ VIEWS: dict[str, str] = {
         SELECT l.matrix, l.arm, r.seed, t.run, t.step, t.metric, t.value
           FROM data.traces t JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
     "evals": """
-        SELECT l.matrix, l.arm, r.seed, e.*
-          FROM data.evals e JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+        WITH problems AS (
+            SELECT run, step, fraction, benchmark, problem, sum(n)::INTEGER AS n,
+                   string_agg(verdicts, '' ORDER BY first) AS verdicts,
+                   string_agg(stops, '' ORDER BY first) AS stops,
+                   len(list_distinct(flatten(list(digests))))::INTEGER AS unique_responses,
+                   sum(list_sum(lengths))::BIGINT AS tokens, arg_min(examples, first) AS examples
+              FROM data.batches GROUP BY ALL)
+        SELECT l.matrix, l.arm, r.seed, p.*, count_of(verdicts, 'c') AS correct,
+               count_of(verdicts, 'w') AS wrong, count_of(verdicts, 'u') AS unparsed,
+               count_of(verdicts, 't') AS timeout, count_of(stops, 'l') AS truncated
+          FROM problems p JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
     "probes": """
         SELECT l.matrix, l.arm, r.seed, p.run, p.step, p.fraction, p.estimator, p.value,
                CASE p.estimator
@@ -118,18 +140,9 @@ VIEWS: dict[str, str] = {
          GROUP BY ALL ORDER BY ALL""",
 }
 
-_EVAL_FIELDS = (
-    "benchmark",
-    "problem",
-    "n",
-    "correct",
-    "wrong",
-    "unparsed",
-    "timeout",
-    "truncated",
-    "unique",
-    "tokens",
-    "verdicts",
+_BATCH_FIELDS = (
+    *("step", "fraction", "benchmark", "problem", "first", "n", "seed"),
+    *("verdicts", "stops", "lengths", "digests", "answers", "examples"),
 )
 
 
@@ -179,6 +192,10 @@ class Store:
             self._db.execute(script)
             self._db.execute("INSERT INTO data.migrations VALUES (?)", [name])
             self._db.execute("COMMIT")
+        self._db.execute(
+            """CREATE OR REPLACE MACRO count_of(text, letter) AS
+                 (length(text) - length(replace(text, letter, '')))::INTEGER"""
+        )
         for name, query in VIEWS.items():
             self._db.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
@@ -274,24 +291,9 @@ class Store:
         self._insert("traces", values)
 
     def _take_eval(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
-        for step, fraction in {(row["step"], row["fraction"]) for row in rows}:
-            self._db.execute(  # an earlier attempt's unfinished evaluation of the same point
-                """DELETE FROM data.evals
-                    WHERE run = ? AND step = ? AND fraction = ? AND attempt < ?""",
-                [run, step, fraction, attempt],
-            )
-        values = [
-            (
-                run,
-                attempt,
-                row["step"],
-                row["fraction"],
-                *(row[name] for name in _EVAL_FIELDS),
-                _json(row["examples"]),
-            )
-            for row in rows
-        ]
-        self._insert("evals", values)
+        """Batches of samples; one that was drawn before (and lost with its attempt) is replaced."""
+        values = [(run, attempt, *(row[name] for name in _BATCH_FIELDS)) for row in rows]
+        self._insert("batches", values, replace=("run", *_BATCH_FIELDS[:5]))
 
     def _take_evaluated(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """An evaluation point is complete: store its cost and its scores with intervals."""
@@ -313,7 +315,7 @@ class Store:
         ).fetchone()[0]
         counts = self._db.execute(
             """SELECT benchmark, list(n ORDER BY problem), list(correct ORDER BY problem)
-                 FROM data.evals WHERE run = ? AND step = ? AND fraction = ? GROUP BY benchmark""",
+                 FROM evals WHERE run = ? AND step = ? AND fraction = ? GROUP BY benchmark""",
             where,
         ).fetchall()
         scores = []
@@ -359,7 +361,7 @@ class Store:
                  FROM data.traces WHERE run = ? AND metric = 'gpu_hours' AND attempt < ?""",
             [step, run, attempt],
         ).fetchone()
-        for table in ("traces", "evals", "probes"):
+        for table in ("traces", "batches", "probes"):
             self._db.execute(
                 f"DELETE FROM data.{table} WHERE run = ? AND step > ? AND attempt < ?",
                 [run, step, attempt],
@@ -378,7 +380,10 @@ class Store:
                 [run, attempt, row["time"], row["kind"], _json(detail)],
             )
 
-    def _insert(self, table: str, rows: list[tuple[Any, ...]]) -> None:
+    def _insert(
+        self, table: str, rows: list[tuple[Any, ...]], replace: tuple[str, ...] = ()
+    ) -> None:
+        """Append rows, in the place of those that are equal in the columns of `replace`."""
         if rows:
             import pyarrow as pa
 
@@ -393,6 +398,9 @@ class Store:
             columns = zip(*rows, strict=True)
             batch = pa.table({n: list(c) for n, c in zip(names, columns, strict=True)})
             self._db.register("batch", batch)
+            if replace:
+                same = " AND ".join(f"old.{name} = batch.{name}" for name in replace)
+                self._db.execute(f"DELETE FROM data.{table} old USING batch WHERE {same}")
             self._db.execute(f"INSERT INTO data.{table} SELECT * FROM batch")
             self._db.unregister("batch")
 

@@ -11,6 +11,7 @@ conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spoo
 from __future__ import annotations
 
 import ctypes
+import gzip
 import hashlib
 import json
 import os
@@ -30,10 +31,12 @@ from benchmarks.sampling import Sampling, evaluate
 from suite import catalog, machine
 from suite.cell import Cell, Workspace
 from suite.ledger import Budget, Ledger
+from suite.responses import Responses
 from suite.spool import Spool, path_of
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 EMBEDDED_TEST_PROBLEMS = 300
+EXAMPLES, EXAMPLE_CHARACTERS = 2, 4000  # of each batch, kept in the database
 
 
 class Recorder:
@@ -41,6 +44,7 @@ class Recorder:
 
     def __init__(self, spool: Path, attempt: int, budget: Budget, gpus: int):
         self._spool = Spool(spool)
+        self._responses = Responses(spool.parent, attempt)
         self._attempt = attempt
         self.ledger = Ledger(budget, gpus)
 
@@ -51,7 +55,11 @@ class Recorder:
         self.write("resumed" if from_step else "training", from_step=from_step)
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append a line to the spool."""
+        """Append a line to the spool; the texts of evaluations go to a file of their own."""
+        if kind == "eval":
+            texts = fields.pop("texts")
+            self._responses.write(fields, texts)
+            fields["examples"] = [text[:EXAMPLE_CHARACTERS] for text in texts[:EXAMPLES]]
         self._spool.write(kind, attempt=self._attempt, **fields)
 
 
@@ -77,14 +85,14 @@ class Evaluation:
         if step:
             yield from records()
             return
-        kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl"
+        kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl.gz"
         if not kept.exists():
             lines = [json.dumps(record) + "\n" for record in records()]
             kept.parent.mkdir(parents=True, exist_ok=True)
             partial_file = kept.with_suffix(f".{os.getpid()}")
-            partial_file.write_text("".join(lines))
+            partial_file.write_bytes(gzip.compress("".join(lines).encode()))
             partial_file.rename(kept)
-        yield from map(json.loads, kept.read_text().splitlines())
+        yield from map(json.loads, gzip.decompress(kept.read_bytes()).splitlines())
 
 
 def openrlhf_flags(cell: Cell, workspace: Workspace) -> list[str]:
