@@ -57,7 +57,7 @@ def _chunks(logits: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _powers(rows: Tensor, top: Tensor, shifted: Tensor, powers: Tensor) -> None:
-    """s = (z - max z) log2 e and 2^s = e^(z - max z) of some rows; -inf counts as a finite floor."""
+    """s = (z - max z) log2 e and 2^s = e^(z - max z) of some rows; -inf becomes a finite floor."""
     torch.sub(rows, top, out=shifted)
     shifted.mul_(LOG2_E).clamp_(min=FLOOR)
     torch.exp2(shifted, out=powers)
@@ -69,18 +69,41 @@ def _keep(rows: Tensor, bound: Tensor, cut: Tensor, powers: Tensor, mask: Tensor
     A(s) is what exceeds the bound, and what equals it from the column `cut` on.
     """
     if len(rows) == 1 and rows.device.type == "cpu":
-        torch.gt(rows[:, : int(cut)], bound, out=mask[:, : int(cut)])
-        torch.ge(rows[:, int(cut) :], bound, out=mask[:, int(cut) :])
+        column = int(cut)
+        if column:
+            torch.gt(rows[:, :column], bound, out=mask[:, :column])
+        torch.ge(rows[:, column:], bound, out=mask[:, column:])
     else:
         column = torch.arange(rows.shape[-1], device=rows.device)
         mask.copy_(torch.where(column < cut, rows > bound, rows >= bound))
     powers.mul_(mask)
 
 
-def _clamp(rows: Tensor, kept: int, top: Tensor) -> tuple[Tensor, Tensor]:
-    """Bound and cut [rows, 1] of A(s) for `_keep`: exactly `kept` tokens, of ties the last ones."""
-    if rows.device.type == "cpu" and rows.shape[-1] >= SEARCH_FROM:
-        found = [_search(row, kept, float(t)) for row, t in zip(rows, top, strict=True)]
+def _room(logits: Tensor) -> Tensor | None:
+    """Four times a byte a token for `_search`, padded with the lowest; None where kthvalue is used.
+
+    Columns are padded to a multiple of 1024 so that 128 rows of eight bytes can be summed at once.
+    """
+    if logits.device.type != "cpu" or logits.shape[-1] < SEARCH_FROM:
+        return None
+    return torch.full((4, -(-logits.shape[-1] // 1024) * 1024), -128, dtype=torch.int8)
+
+
+def _clamp(
+    rows: Tensor, kept: int, top: Tensor, spare: Tensor, levels: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Bound and cut [rows, 1] of A(s) for `_keep`: exactly `kept` tokens, of ties the last ones.
+
+    Args:
+        rows: [rows, V].
+        kept: tokens to keep.
+        top: [rows, 1], each row's highest logit.
+        spare: room of the shape of the rows.
+        levels: from `_room`.
+    """
+    if levels is not None:
+        tops = top.squeeze(-1).tolist()
+        found = [_search(*each, levels, kept) for each in zip(rows, tops, spare, strict=True)]
         bound, cut = zip(*found, strict=True)
         return rows.new_tensor(bound).unsqueeze(-1), torch.tensor(cut).unsqueeze(-1)
     bound = rows.kthvalue(rows.shape[-1] - kept + 1, dim=-1, keepdim=True).values
@@ -94,18 +117,19 @@ def _cut(rows: Tensor, bound: Tensor, kept: int) -> Tensor:
     return torch.searchsorted(ties, surplus, right=True)
 
 
-def _search(row: Tensor, kept: int, top: float) -> tuple[float, int]:
+def _search(row: Tensor, top: float, spare: Tensor, levels: Tensor, kept: int) -> tuple[float, int]:
     """Bound and cut of one row on a CPU: a few passes over it, exact for every input.
 
     An evenly spaced sample brackets the threshold. The bracket is cut into 250 levels, and each
     token gets the level it is on in one byte, the lowest and the highest level taking the rest.
-    Counts over these bytes find the level of the threshold, and only the tokens of this level are
-    looked at as numbers. Where the sample misleads, or a level is full of ties, kthvalue decides.
+    Counts over these bytes find the level of the threshold, and only the tokens near this level are
+    looked at as numbers. Where the sample misleads, or ties fill a level, kthvalue decides.
     """
     if not math.isfinite(top):
         return top, 0
-    sample = row[:: row.numel() // SAMPLE]
-    place = len(sample) * (1 - kept / row.numel())
+    size = row.numel()
+    sample = row[:: max(16, min(size // SAMPLE, kept // 60, (size - kept) // 60))]
+    place = len(sample) * (1 - kept / size)
     spread = 2 + 3 * math.sqrt(place * (1 - place / len(sample)))
     low, high = (
         float(sample.kthvalue(min(max(int(place + by), 1), len(sample))).values)
@@ -113,59 +137,55 @@ def _search(row: Tensor, kept: int, top: float) -> tuple[float, int]:
     )
     if place + spread + 1 > len(sample):
         high = top
-    if low < high and math.isfinite(high - low):
-        found = _among_levels(row, kept, low, high, 2 * spread / len(sample))
-        if found is not None:
-            return found
-    elif int((row > high).sum()) < kept <= int((row >= low).sum()) and low == high:
-        return low, int(_cut(row.unsqueeze(0), row.new_tensor([[low]]), kept))
-    bound = row.kthvalue(row.numel() - kept + 1).values
-    return float(bound), int(_cut(row.unsqueeze(0), bound.reshape(1, 1), kept))
+    found = None
+    if 1e-30 < high - low < math.inf:
+        # each step rounds alike for all tokens, so that a higher logit is never on a lower level
+        torch.sub(row, (low + high) / 2, out=spare).mul_(250 / (high - low)).clamp_(-128, 127)
+        levels[0, :size] = spare
+        found = _among_levels(row, kept, levels, 2 * spread / len(sample) * size / 250)
+    if found is None:
+        bound = row.kthvalue(size - kept + 1).values
+        found = float(bound), int(_cut(row.unsqueeze(0), bound.reshape(1, 1), kept))
+    return found
 
 
 def _among_levels(
-    row: Tensor, kept: int, low: float, high: float, share: float
+    row: Tensor, kept: int, levels: Tensor, per_level: float
 ) -> tuple[float, int] | None:
-    """Bound and cut from 250 levels between two values, or None if they do not tell.
+    """Bound and cut from the row's levels, -128 to 127, or None if they do not tell.
 
-    `share` of the tokens is thought to lie between them.
+    Args:
+        row: [V].
+        kept: tokens to keep.
+        levels: [4, >= V] bytes: the levels, with -128 behind the last, and room for three masks.
+        per_level: tokens thought to be on one level.
     """
-    size = row.numel()
-    levels = torch.full((-(-size // 1024) * 1024,), -128, dtype=torch.int8)
-    scale = 250 / (high - low)
-    scaled = torch.sub(row, (low + high) / 2).mul_(scale).clamp_(-128, 127)
-    levels[:size] = scaled
-    del scaled
-    above = torch.empty_like(levels)
-
-    def count(level: int) -> int:
-        """Tokens above the level: bytes summed eight at a time, at most 128 times."""
-        torch.gt(levels, level, out=above)
-        return int(above.view(torch.int64).view(128, -1).sum(0).view(torch.uint8).sum())
-
-    below, level, beyond = -129, 0, 127  # the threshold is above `below`, not above `beyond`
-    at_least, fewer = size, 0  # tokens above these
-    per_level = share * size / 250
-    while at_least - fewer > FEW and beyond - below > 1:
-        number = count(level)
-        if number >= kept:
-            below, at_least = level, number
+    level_of, above, above_low, above_high = levels
+    low, high = (-129, len(row)), (127, 0)  # levels with the tokens above: threshold in (low, high]
+    level = 0
+    while low[1] - high[1] > FEW and high[0] - low[0] > 1:
+        torch.gt(level_of, level, out=above)
+        packed = above.view(torch.int64).view(128, -1).sum(0)  # eight counts, each of 128 at most
+        count = int(packed.view(torch.uint8).sum())
+        step = 1 + int(abs(count - kept) / per_level)
+        if count >= kept:
+            low, above_low, above = (level, count), above, above_low
+            level = min(level + step, high[0] - 1)
         else:
-            beyond, fewer = level, number
-        step = 1 + int(abs(number - kept) / per_level)
-        level += step if number >= kept else -step
-        level = min(max(level, below + 1), beyond - 1)
-    if below < -128 or beyond == 127 or at_least - fewer > size // 16:
+            high, above_high, above = (level, count), above, above_high
+            level = max(level - step, low[0] + 1)
+        bracketed = low[0] > -129 and high[0] < 127
+        per_level = (low[1] - high[1]) / (high[0] - low[0]) if bracketed else per_level / 2
+    if low[0] < -128 or high[0] == 127 or low[1] - high[1] > len(row) // 16:
         return None
-    inside = torch.gt(levels, below, out=above).mul_(levels <= beyond)
-    words = inside.view(torch.int64).nonzero()
-    index = (8 * words + torch.arange(8)).flatten()
+    inside = torch.sub(above_low, above_high, out=above)
+    index = (8 * inside.view(torch.int64).nonzero() + torch.arange(8)).flatten()
     index = index[inside[index].bool()]
     values = row[index]
-    bound = values.kthvalue(len(values) - (kept - fewer) + 1).values
+    bound = values.kthvalue(len(values) - (kept - high[1]) + 1).values
     ties = index[values == bound]
-    surplus = fewer + int((values > bound).sum()) + len(ties) - kept
-    return float(bound), int(ties[surplus])
+    surplus = high[1] + int((values > bound).sum()) + len(ties) - kept
+    return float(bound), int(ties[surplus]) if surplus else 0
 
 
 class _Entropy(torch.autograd.Function):
@@ -178,12 +198,13 @@ class _Entropy(torch.autograd.Function):
         total = torch.empty_like(entropy)
         top = logits.new_empty(tokens, dtype=dtype)
         bound, cut = (None, None) if not dropped else (torch.empty_like(top), top.long())
-        work = logits.new_empty((3 if dropped else 2), min(chunk, tokens), size, dtype=dtype)
+        work = logits.new_empty((3 if dropped else 2, min(chunk, tokens), size), dtype=dtype)
+        levels = _room(logits) if dropped else None
         for part, rows in _chunks(logits, chunk):
             shifted, powers, *mask = work[:, : len(rows)]
             highest = rows.amax(-1, keepdim=True)
             if dropped:
-                bounds, cuts = _clamp(rows, size - dropped, highest)
+                bounds, cuts = _clamp(rows, size - dropped, highest, shifted, levels)
                 bound[part], cut[part] = bounds.squeeze(-1), cuts.squeeze(-1)
             _powers(rows, highest, shifted, powers)
             if dropped:
@@ -193,7 +214,7 @@ class _Entropy(torch.autograd.Function):
             entropy[part] = shifted.mul_(powers).sum(-1, dtype=torch.float64)
         entropy = total.log() - entropy / total / LOG2_E
         ctx.save_for_backward(logits, entropy, total, top, bound, cut)
-        ctx.chunk = chunk
+        ctx.dropped, ctx.chunk = dropped, chunk
         return entropy.to(dtype).reshape(logits.shape[:-1])
 
     @staticmethod
@@ -206,19 +227,15 @@ class _Entropy(torch.autograd.Function):
         weights = grad_output.reshape(-1) / total
         slope = (-weights / LOG2_E).to(top.dtype).unsqueeze(-1)
         offset = (weights * (total.log() - entropy)).to(top.dtype).unsqueeze(-1)
-        work = logits.new_empty(
-            3 if bound is not None else 2, min(ctx.chunk, len(flat)), flat.shape[-1],
-            dtype=top.dtype,
-        )
+        shape = (3 if ctx.dropped else 2, min(ctx.chunk, len(flat)), flat.shape[-1])
+        work = logits.new_empty(shape, dtype=top.dtype)
         for part, rows in _chunks(logits, ctx.chunk):
             shifted, powers, *mask = work[:, : len(rows)]
             _powers(rows, top[part].unsqueeze(-1), shifted, powers)
-            if bound is not None:
+            if ctx.dropped:
                 _keep(rows, bound[part].unsqueeze(-1), cut[part].unsqueeze(-1), powers, *mask)
             shifted.mul_(slope[part]).add_(offset[part])
-            torch.mul(shifted, powers, out=shifted if grad.dtype != top.dtype else flat[part])
-            if grad.dtype != top.dtype:
-                flat[part] = shifted
+            flat[part] = shifted.mul_(powers)
         return grad, None, None
 
 
