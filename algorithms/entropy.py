@@ -28,7 +28,8 @@ CPU_CHUNK_NUMBERS = 1 << 17  # about one row of a large vocabulary: the work set
 FLOOR = -2000.0  # 2^FLOOR is 0 in fp64 too, and 0 * FLOOR is 0 where 0 * -inf is not
 LOG2_E = 1 / math.log(2)
 SEARCH_FROM = 16_384  # the vocabulary from which `_search` beats kthvalue
-SAMPLE = 600  # tokens that `_search` looks at first
+SAMPLE = 400  # tokens that `_search` looks at first, more where few are kept or few left out
+RARER = 25  # of these or of those in the sample, at least
 FEW = 256  # tokens among which it takes the threshold in the end
 
 
@@ -128,7 +129,7 @@ def _search(row: Tensor, top: float, spare: Tensor, levels: Tensor, kept: int) -
     if not math.isfinite(top):
         return top, 0
     size = row.numel()
-    sample = row[:: max(16, min(size // SAMPLE, kept // 60, (size - kept) // 60))]
+    sample = row[:: max(16, min(size // SAMPLE, kept // RARER, (size - kept) // RARER))]
     place = len(sample) * (1 - kept / size)
     spread = 2 + 3 * math.sqrt(place * (1 - place / len(sample)))
     low, high = (
@@ -235,7 +236,10 @@ class _Entropy(torch.autograd.Function):
             if ctx.dropped:
                 _keep(rows, bound[part].unsqueeze(-1), cut[part].unsqueeze(-1), powers, *mask)
             shifted.mul_(slope[part]).add_(offset[part])
-            flat[part] = shifted.mul_(powers)
+            if grad.dtype == shifted.dtype:
+                torch.mul(shifted, powers, out=flat[part])
+            else:
+                flat[part] = shifted.mul_(powers)
         return grad, None, None
 
 

@@ -174,6 +174,7 @@ def report(title: str, logits: Tensor, repeats: int) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=64, help="tokens, 64 unless told")
+    parser.add_argument("--vocabulary", type=int, default=VOCABULARY)
     parser.add_argument("--repeats", type=int, default=5, help="interleaved runs of each way")
     parser.add_argument("--device", choices=list(DEARER), default="cpu")
     given = parser.parse_args(arguments)
@@ -183,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print("targets: clamped <= 1.15x plain and >= 60% of a copy's rate")
     results = [
-        report(kind.__name__, kind(given.rows, given.device), given.repeats)
+        report(kind.__name__, kind(given.rows, given.device, given.vocabulary), given.repeats)
         for kind in (gaussian, realistic)
     ]
     print("\nall targets reached" if all(results) else "\na target is missed")
