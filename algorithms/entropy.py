@@ -131,7 +131,7 @@ def _search(row: Tensor, top: float, spare: Tensor, levels: Tensor, kept: int) -
     size = row.numel()
     sample = row[:: max(16, min(size // SAMPLE, kept // RARER, (size - kept) // RARER))]
     place = len(sample) * (1 - kept / size)
-    spread = 2 + 3 * math.sqrt(place * (1 - place / len(sample)))
+    spread = 2 + 3.5 * math.sqrt(place * (1 - place / len(sample)))
     low, high = (
         float(sample.kthvalue(min(max(int(place + by), 1), len(sample))).values)
         for by in (-spread, 1 + spread)
