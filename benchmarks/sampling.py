@@ -21,7 +21,7 @@ Response = tuple[str, int, bool]  # text, tokens, truncated
 Generate = Callable[[list[str], list[dict[str, Any]]], list[list[Response]]]
 Batch = tuple[dict[str, str], int, int]  # problem, number of its first sample, samples
 
-_LETTERS = {"correct": "c", "wrong": "w", "unparsed": "u", "timeout": "t"}
+LETTERS = {"correct": "c", "wrong": "w", "unparsed": "u", "timeout": "t"}
 
 PRESETS: dict[str, dict[str, Any]] = {  # how the papers sample for scores
     "aent": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "samples": 4},  # 2509.03493
@@ -156,7 +156,7 @@ def _records(
                 "first": first,
                 "n": len(group),
                 "seed": seed,
-                "verdicts": "".join(_LETTERS[verdict.status] for verdict in mine),
+                "verdicts": "".join(LETTERS[verdict.status] for verdict in mine),
                 "stops": "".join("l" if truncated else "s" for _, _, truncated in group),
                 "lengths": [tokens for _, tokens, _ in group],
                 "digests": [digest(text) for text, _, _ in group],

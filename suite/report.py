@@ -51,7 +51,7 @@ def matrices(db: Path) -> list[str]:
     """Names of the matrices in the database, the last registered first."""
     with connect(db) as connection:
         rows = connection.execute(
-            """SELECT matrix FROM runs WHERE matrix IS NOT NULL
+            """SELECT matrix FROM runs WHERE matrix IS NOT NULL AND algorithm <> 'eval'
                 GROUP BY matrix ORDER BY max(updated) DESC"""
         ).fetchall()
     return [name for (name,) in rows]

@@ -23,7 +23,7 @@ import duckdb
 import numpy as np
 
 from suite import spool, stats
-from suite.cell import Cell, Workspace
+from suite.cell import EVALUATION, Cell, Workspace
 
 MIGRATIONS: dict[str, str] = {
     "001_initial": """
@@ -200,9 +200,16 @@ class Store:
             self._db.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
     def register(self, cells: list[Cell]) -> None:
-        """Make the matrix of `cells` known; its former cells keep their runs, not their place."""
+        """Make the matrix of `cells` known; its former cells keep their runs, not their place.
+
+        Evaluations are no matrix: each is added to those that are there.
+        """
         self._db.execute("BEGIN")
-        self._db.execute("DELETE FROM data.cells WHERE matrix = ?", [cells[0].matrix])
+        if cells[0].algorithm == EVALUATION:
+            former, value = "run", cells[0].id
+        else:
+            former, value = "matrix", cells[0].matrix
+        self._db.execute(f"DELETE FROM data.cells WHERE {former} = ?", [value])
         for position, cell in enumerate(cells):
             self._db.execute(
                 "INSERT INTO data.cells VALUES (?, ?, ?, ?, ?, ?)",
@@ -214,7 +221,10 @@ class Store:
                    (run, algorithm, settings, model, seed, train, evaluate, budget_unit, budget,
                     gpus, resources, identity, status, attempts, created, updated)
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, now(), now())
-                   ON CONFLICT DO NOTHING""",
+                   ON CONFLICT DO UPDATE SET evaluate = excluded.evaluate,
+                       budget = excluded.budget,
+                       status = CASE WHEN evaluate = excluded.evaluate THEN status
+                                     ELSE 'queued' END""",
                 [
                     cell.id,
                     cell.algorithm,
@@ -248,6 +258,14 @@ class Store:
             "SELECT coalesce(max(attempt), 0) FROM data.spool WHERE run = ?", [run]
         ).fetchone()
         return max(known + 1, spool.next_attempt(self.workspace.cell(run)))
+
+    def points(self, run: str) -> list[dict[str, Any]]:
+        """Where a run was evaluated, and what it had cost by then."""
+        names = ("step", "fraction", "gpu_hours", "tokens", "samples")
+        rows = self._db.execute(
+            f"SELECT {', '.join(names)} FROM data.points WHERE run = ? ORDER BY ALL", [run]
+        ).fetchall()
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     # Taking spools in ------------------------------------------------------------------------
 
@@ -336,6 +354,9 @@ class Store:
             )
             where = (run, attempt, row["step"], row["fraction"])
             self._insert("probes", [(*where, *pair) for pair in row["values"].items()])
+
+    def _take_progress(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
+        """For who is watching; nothing to keep."""
 
     def _take_start(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         row = rows[-1]

@@ -28,8 +28,8 @@ import algorithms
 from algorithms.openrlhf.flags import command_line
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
-from suite import catalog, machine
-from suite.cell import Cell, Workspace
+from suite import catalog, evaluation, machine
+from suite.cell import EVALUATION, Cell, Workspace
 from suite.ledger import Budget, Ledger
 from suite.responses import Responses
 from suite.spool import Spool, path_of
@@ -171,20 +171,24 @@ def run(workspace: Workspace, cell_id: str, attempt: int) -> None:
     folder = workspace.cell(cell_id)
     cell = Cell.load(folder / "cell.json")
     path = path_of(folder, attempt)
-    spool = Spool(path)
-    write = partial(spool.write, attempt=attempt)
-    flags = openrlhf_flags(cell, workspace)
+    recorder = Recorder(path, attempt, Budget(*next(iter(cell.budget.items()))), 1)
+    write = recorder.write
+    trains = cell.algorithm != EVALUATION
+    flags = openrlhf_flags(cell, workspace) if trains else []
     write(
         "start",
         run=cell.id,
-        command=["python", "-m", "openrlhf.cli.train_ppo_ray", *flags],
+        command=["python", "-m", "openrlhf.cli.train_ppo_ray", *flags] if trains else [],
         versions=machine.versions(),
         hardware=machine.hardware(),
         git_commit=machine.git_commit(),
     )
     try:
         materialise(cell, workspace, lambda text: write("note", text=text))
-        _train(cell, workspace, flags, path, attempt)
+        if trains:
+            _train(cell, workspace, flags, path, attempt)
+        else:
+            evaluation.run(cell, workspace, write)
         write("done")
     except BaseException as error:
         write("failed", error=reason(error), trace=traceback.format_exc())
