@@ -14,7 +14,7 @@ from suite.cell import Cell
 PLAIN_SECONDS = 20.0  # between two plain lines about the same cell
 
 _PHASES = {
-    "start": "starting Ray, the vLLM engine and the policy",
+    "preparing": "starting the stack",
     "training": "training",
     "resumed": "resumed from its checkpoint",
     "finished": "saving the policy",
@@ -30,8 +30,6 @@ def describe(row: dict[str, Any]) -> str:
         )
     if row["kind"] in ("note", "warning", "progress"):
         return row["text"]
-    if row["kind"] == "start" and not row["command"]:
-        return "loading the model"
     if row["kind"] == "sampling":
         return f"sampling: {row['wanted']} wanted, {row['existing']} of them exist"
     if row["kind"] == "evaluated" and "seconds" in row:
