@@ -7,7 +7,8 @@
 in nats, pi = softmax(logits). dH/dz_a = -pi_a (log pi_a + H) on the tokens that count, 0 elsewhere;
 the set A(s) is a constant for the gradient. Forward and backward run in chunks of rows in fp32
 (fp64 for fp64 input), so that no second [tokens, V] buffer lives beside the logits and their
-gradient. A(s) is found by a selection threshold per row, not by a sort, never on another device.
+gradient. A(s) is found by a selection threshold per row, not by a sort, never on another device;
+where it is a small part of the vocabulary, only that part is computed on.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 CHUNK_NUMBERS = 1 << 22  # numbers of one chunk: 16 MiB in fp32
+SMALL_PART = 8  # at most one in so many tokens kept: gather them instead of masking the others
 
 
 def _accumulation_dtype(logits: Tensor) -> torch.dtype:
@@ -53,6 +55,33 @@ def _clamp(rows_V: Tensor, dropped: int) -> Tensor:
     return rows_V.masked_fill(out, float("-inf"))
 
 
+def _slope(rows_V: Tensor) -> Tensor:
+    """dH/dz of some rows: -pi (log pi + H), 0 on impossible tokens."""
+    shifted, powers, total, entropy = _entropy_terms(rows_V)
+    log_pi = shifted - total.log().to(shifted.dtype)
+    pi = powers / total.to(powers.dtype)
+    return torch.where(pi > 0, -pi * (log_pi + entropy.unsqueeze(-1)), torch.zeros_like(pi))
+
+
+class _EntropyOfFew(torch.autograd.Function):
+    """The clamped entropy when few tokens are kept: on a gathered [rows, kept] table."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, kept: int) -> Tensor:
+        rows = logits.reshape(-1, logits.shape[-1])
+        values, places = rows.topk(kept, dim=-1, sorted=False)
+        ctx.save_for_backward(values, places)
+        ctx.shape = logits.shape
+        return _entropy_terms(values)[-1].reshape(logits.shape[:-1])
+
+    @staticmethod
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None]:
+        values, places = ctx.saved_tensors
+        slope = (grad_output.reshape(-1, 1) * _slope(values)).to(values.dtype)
+        grad = values.new_zeros(values.shape[0], ctx.shape[-1]).scatter_(-1, places, slope)
+        return grad.reshape(ctx.shape), None
+
+
 class _Entropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, dropped: int, chunk: int) -> Tensor:
@@ -73,12 +102,7 @@ class _Entropy(torch.autograd.Function):
         grad = torch.empty_like(rows)
         for start in range(0, rows.shape[0], ctx.chunk):
             part = slice(start, start + ctx.chunk)
-            shifted, powers, total, entropy = _entropy_terms(_clamp(rows[part], ctx.dropped))
-            log_pi = shifted - total.log().to(shifted.dtype)
-            pi = powers / total.to(powers.dtype)
-            slope = torch.where(
-                pi > 0, -pi * (log_pi + entropy.unsqueeze(-1)), torch.zeros_like(pi)
-            )
+            slope = _slope(_clamp(rows[part], ctx.dropped))
             grad[part] = (weights[part] * slope).to(grad.dtype)
         return grad.reshape(logits.shape), None, None
 
@@ -118,7 +142,11 @@ def clamped_entropy(logits: Tensor, p: float, *, chunk: int | None = None) -> Te
     rows = _rows(logits, chunk)
     if not 0.0 <= p < 1.0:
         raise ValueError(f"p must be in [0, 1): a fraction of the vocabulary, got {p}")
-    return _Entropy.apply(logits, int(logits.shape[-1] * p), rows)
+    dropped = int(logits.shape[-1] * p)
+    kept = logits.shape[-1] - dropped
+    if kept * SMALL_PART <= logits.shape[-1]:
+        return _EntropyOfFew.apply(logits, kept)
+    return _Entropy.apply(logits, dropped, rows)
 
 
 def _rows(logits: Tensor, chunk: int | None) -> int:

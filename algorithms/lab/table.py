@@ -58,7 +58,9 @@ def _table(environment: Environment, source: torch.Generator) -> tuple[Tensor, T
 class Stream:
     """Uniform or normal numbers of one shape for each run, [R, *shape], one draw an iteration."""
 
-    def __init__(self, seeds: list[int], purpose: int, shape: tuple[int, ...], normal: bool = False):
+    def __init__(
+        self, seeds: list[int], purpose: int, shape: tuple[int, ...], normal: bool = False
+    ):
         self._sources = [generator(seed, purpose) for seed in seeds]
         self._shape = (AHEAD, *shape)
         self._draw = torch.randn if normal else torch.rand

@@ -66,7 +66,7 @@ class _Lab:
         self.logits_RSV = tables.logits_RSV.requires_grad_()
         self.old_logits_RSV = tables.logits_RSV.detach().clone()
         kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
-        self.optimizer = kind([self.logits_RSV], lr=training.lr, maximize=True)
+        self.optimizer = kind([self.logits_RSV], lr=training.lr, maximize=True, fused=True)
         shape = (environment.states, training.samples)
         self.rollouts = table.Stream(seeds, table.ROLLOUTS, shape)
         self.extra_rollouts = table.Stream(seeds, table.EXTRA, shape)
@@ -82,9 +82,12 @@ class _Lab:
 
     def iterate(self, iteration: int) -> None:
         """Rollouts, credit, controller, update."""
+        first = torch.log_softmax(
+            self.logits_RSV, -1
+        )  # the first step's policy is the sampling one
         with torch.no_grad():
             self.old_logits_RSV.copy_(self.logits_RSV)
-            log_pi = torch.log_softmax(self.logits_RSV, -1)
+            log_pi = first.detach()
             actions = table.sample(log_pi.exp(), self.rollouts.next())
             rewards = self.rewarder(self.rewards_RSV, actions)
             batch = self._batch(log_pi, actions, rewards, self.algorithm.advantages)
@@ -95,7 +98,7 @@ class _Lab:
             ]
             self._credit(log_pi, batch, rewards, iteration)
             extra = self._extra(log_pi)
-        statistic = self._update(batch, extra)
+        statistic = self._update(first, batch, extra)
         for run, one in enumerate(measured):
             if statistic is not None:
                 one["bonus_statistic"] = float(statistic[run])
@@ -168,12 +171,12 @@ class _Lab:
 
     # The update ------------------------------------------------------------------------------
 
-    def _update(self, batch: Row, extra: Row | None) -> Tensor | None:
+    def _update(self, first: Tensor, batch: Row, extra: Row | None) -> Tensor | None:
         """The optimizer steps of one iteration; the mean bonus statistic [R] that they saw."""
         lambda_R = torch.tensor([self.algorithm.bonus_coefficient(s) for s in self.states])
         statistics = []
-        for _ in range(self.training.optimizer_steps):
-            log_pi = torch.log_softmax(self.logits_RSV, -1)
+        for step in range(self.training.optimizer_steps):
+            log_pi = torch.log_softmax(self.logits_RSV, -1) if step else first
             objective_R = self._surrogate(log_pi, batch)
             if extra is not None:
                 objective_R = objective_R + extra["weight"] * self._surrogate(log_pi, extra)
