@@ -79,15 +79,15 @@ class File(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     claim: str
     source: str
-    environment: dict[str, Any] = {}
-    train: dict[str, Any] = {}
+    environment: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
     seeds: Annotated[int, Field(ge=2)] = 20
     arms: Annotated[dict[str, dict[str, Any] | None], Field(min_length=1)]
     measure: Annotated[list[Measure], Field(min_length=1)]
     expect: Annotated[list[Expect], Field(min_length=1)]
-    plots: list[Plot] = []
-    notes: list[str] = []
-    tried: list[str] = []
+    plots: list[Plot] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    tried: list[str] = Field(default_factory=list)
 
 
 _LISTS: dict[Any, type[Section]] = {"measure": Measure, "expect": Expect, "plots": Plot}

@@ -147,10 +147,8 @@ def markdown(outcome: Outcome) -> str:
     file = outcome.experiment.file
     lines = [f"## {file.name}", "", f"**Claim.** {' '.join(file.claim.split())}", ""]
     lines += [_setting_line(outcome.experiment), ""]
-    lines += _markdown_table(
-        ["arm", "setting", *map(measure_text, file.measure)], arm_rows(outcome)
-    )
-    lines += _markdown_table(VERDICT_COLUMNS, verdict_rows(outcome))
+    for table in [*arm_tables(outcome), [VERDICT_COLUMNS, *verdict_rows(outcome)]]:
+        lines += _markdown_table(table)
     for title, items in (("Notes", file.notes), ("What was tried", file.tried)):
         if items:
             lines += [f"**{title}.**", "", *(f"- {' '.join(item.split())}" for item in items), ""]
