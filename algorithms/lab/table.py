@@ -51,7 +51,7 @@ def _table(environment: Environment, source: torch.Generator) -> tuple[Tensor, T
     raised = others.gather(1, shuffled)
     if environment.raise_correct:
         raised = torch.cat([raised, correct], 1)
-    lift = torch.full(raised.shape, environment.raise_by)
+    lift = torch.full(raised.shape, float(environment.raise_by))
     return logits.scatter_add_(1, raised, lift), rewards
 
 

@@ -69,7 +69,7 @@ class Outcome:
             nan = float("nan")
             return Verdict(expect, nan, nan, nan, 0, False)
         mean, error = mean_and_error(values)
-        worst = float(values[_shortfall(expect, values).argmax()])
+        worst = float(values[_shortfall(expect, values).argmax()])  # argmax finds a NaN first
         verdict = Verdict(expect, mean, error, worst, len(values), False)
         return Verdict(expect, mean, error, worst, len(values), _holds(expect, verdict))
 
@@ -91,7 +91,10 @@ def _holds(expect: Expect, found: Verdict) -> bool:
 
 
 def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
-    """The mean over seeds and its standard error."""
+    """The mean over seeds and its standard error; NaN where fewer than two seeds have it."""
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return float("nan"), float("nan")
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 

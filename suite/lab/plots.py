@@ -51,7 +51,8 @@ def _curves(axes: Any, outcome: Outcome, plot: Plot) -> None:
             continue
         steps, values = curve
         mean, count = np.nanmean(values, 0), np.sum(~np.isnan(values), 0)
-        error = np.nanstd(values, 0, ddof=min(1, values.shape[0] - 1)) / np.sqrt(count)
+        variance = np.nansum((values - mean) ** 2, 0) / np.maximum(count - 1, 1)
+        error = np.sqrt(variance / count)
         (line,) = axes.plot(steps, mean, label=name, linewidth=1.4)
         axes.fill_between(steps, mean - error, mean + error, color=line.get_color(), alpha=0.25)
     axes.set_xlabel("iteration")
