@@ -30,12 +30,21 @@ def conduct(experiment: Experiment, workspace: Workspace, progress: Progress) ->
         try:
             store.register([cell for arm in experiment.arms for cell in experiment.cells(arm)])
             for arm in experiment.arms:
-                missing = [c for c in experiment.cells(arm) if store.status(c.id) != "finished"]
+                missing = [cell for cell in experiment.cells(arm) if not _finished(store, cell)]
                 if missing:
                     _run(store, workspace, arm, missing, lambda x, arm=arm: progress(arm, x))
                 progress(arm, 1.0)
         finally:
             store.close()
+
+
+def _finished(store: Store, cell: Cell) -> bool:
+    """Whether a run is done; one whose spool is complete but was not taken in yet is."""
+    if store.status(cell.id) != "finished" and any(
+        row["kind"] == "done" for row in store.ingest(cell.id)
+    ):
+        store.set_status(cell.id, "finished")
+    return store.status(cell.id) == "finished"
 
 
 def _run(
