@@ -12,7 +12,7 @@ is plain data (numbers, strings, booleans): it is saved in the checkpoint and th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +42,12 @@ class Tokens:
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
     """The hooks; a subclass is a frozen, validated settings object that overrides a few."""
+
+    only_ratio: ClassVar[bool] = False  # differs from GRPO only where r is not 1: see inert.py
+
+    def group_problem(self, group: int) -> str | None:
+        """Why groups of this many responses give no signal, or None."""
+        return None
 
     # Credit: before the update, once a step
 

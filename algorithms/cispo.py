@@ -9,7 +9,7 @@ removal of weak groups and its length penalty.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import algorithms
 from algorithms.base import require
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class CISPO(GRPO):
     """Settings of CISPO; the inherited clip range is not used."""
+
+    only_ratio: ClassVar[bool] = True
 
     eps_low: float = 1.0  # no lower bound
     eps_high: float = float("inf")

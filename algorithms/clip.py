@@ -14,6 +14,7 @@ KL and no entropy term. With `eps_low: 0.2, eps_high: 0.2, std: true` it is GRPO
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from algorithms.grpo import GRPO
 
@@ -21,6 +22,8 @@ from algorithms.grpo import GRPO
 @dataclass(frozen=True, kw_only=True)
 class Clip(GRPO):
     """Settings of a clip variant; see the module docstring."""
+
+    only_ratio: ClassVar[bool] = True
 
     eps_low: float = 0.15  # CLIP section 3.2; 1.0 switches clip-low off
     eps_high: float = float("inf")  # CLIP section 3.2; inf switches clip-high off

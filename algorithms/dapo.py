@@ -9,6 +9,7 @@ With `eps_high: 0.2` it is GRPO, bit for bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from algorithms.grpo import GRPO
 
@@ -16,5 +17,7 @@ from algorithms.grpo import GRPO
 @dataclass(frozen=True, kw_only=True)
 class DAPO(GRPO):
     """Settings of DAPO; see the module docstring."""
+
+    only_ratio: ClassVar[bool] = True
 
     eps_high: float = 0.28  # "clip-higher"

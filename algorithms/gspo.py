@@ -9,7 +9,7 @@ token and eps 0.2 / 0.2 it is GRPO, bit for bit. Left out: the token-level varia
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import algorithms
 from algorithms.grpo import GRPO
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class GSPO(GRPO):
     """Settings of GSPO; see the module docstring."""
+
+    only_ratio: ClassVar[bool] = True
 
     eps_low: float = 3e-4
     eps_high: float = 4e-4

@@ -9,7 +9,7 @@ whole global batch. Averages still run over all tokens. With `share: 1` it is DA
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from algorithms.base import require
 from algorithms.dapo import DAPO
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class HighEntropyTokens(DAPO):
     """Settings; see the module docstring."""
+
+    only_ratio: ClassVar[bool] = False
 
     share: float = 0.2  # rho
 

@@ -33,6 +33,12 @@ class PassAtK(GRPO):
         super().__post_init__()
         require(isinstance(self.k, int) and self.k >= 1, "k", self.k, "a whole number >= 1")
 
+    def group_problem(self, group: int) -> str | None:
+        """pass@k of n = k responses is 0 or 1."""
+        if group > self.k:
+            return None
+        return f"pass@{self.k} training needs more than {self.k} samples_per_prompt, not {group}"
+
     def advantages(self, rewards_PG: Tensor) -> Tensor:
         """A+ for correct responses (reward above 1/2), A- for the others.
 

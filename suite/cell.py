@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+EVALUATION = "eval"  # the algorithm of cells that only score a checkpoint
 FORMAT = 1  # raised when a change to the code makes finished cells incomparable with new ones
 
 
@@ -17,7 +18,8 @@ class Cell:
     """Everything that determines a training run and its scores; plain data throughout.
 
     `identity` holds content hashes of what lies outside the matrix (local models, data sets).
-    `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing.
+    `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing. An
+    evaluation keeps its id when more is asked of it: what exists is not drawn again.
     """
 
     matrix: str
@@ -36,6 +38,10 @@ class Cell:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of the content."""
         content = {k: v for k, v in asdict(self).items() if k not in ("matrix", "arm")}
+        if self.algorithm == EVALUATION:  # how much is drawn is no part of what is drawn from
+            extent = ("samples", "pass_at", "problems")
+            content["evaluate"] = {k: v for k, v in self.evaluate.items() if k not in extent}
+            content.pop("budget")
         text = json.dumps({"format": FORMAT, **content}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -185,6 +185,8 @@ class _Reader:
             sections = self._sections(contents | {"train": train}, places)
             settings = self._settings(algorithm, swept, where)
             if sections is not None and settings is not None:
+                group = sections["train"]["samples_per_prompt"]
+                self._check(algorithms.load(algorithm, **settings).group_problem(group), where)
                 variants.append(
                     {
                         "arm": arm + label,

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+import algorithms
 from algorithms.openrlhf.flags import MODULE
 from suite.cell import Cell, Workspace
 from suite.worker import openrlhf_flags
@@ -56,6 +57,21 @@ def differences(cells: list[Cell]) -> list[str]:
     return lines
 
 
+def warnings(cells: list[Cell]) -> list[str]:
+    """Arms that cannot differ from plain GRPO as the matrix is written, one line each."""
+    inert = {
+        cell.arm
+        for cell in cells
+        if cell.train["optimizer_steps_per_rollout"] == 1
+        and algorithms.algorithm_class(cell.algorithm).only_ratio
+    }
+    return [
+        f"warning: {arm} will be inert: with one optimizer step on each rollout batch the ratio "
+        "is 1 and no clip acts; set train.optimizer_steps_per_rollout to 4 or more"
+        for arm in sorted(inert)
+    ]
+
+
 def settings_text(settings: dict[str, Any]) -> str:
     """ "eps_low=0.2 eps_high=inf"."""
     return " ".join(f"{name}={value}" for name, value in settings.items())
@@ -86,6 +102,8 @@ def show(
         console.print("Besides the algorithm, arms differ in:", *lines, sep="\n  ", markup=False)
     else:
         console.print("Arms differ in nothing but the algorithm and its settings.")
+    for line in warnings(cells):
+        console.print(line, style="yellow", markup=False, highlight=False)
     if commands:
         console.print("\nThe OpenRLHF command that each cell runs, with our classes plugged in:")
         for cell in cells:

@@ -51,7 +51,7 @@ def matrices(db: Path) -> list[str]:
     """Names of the matrices in the database, the last registered first."""
     with connect(db) as connection:
         rows = connection.execute(
-            """SELECT matrix FROM runs WHERE matrix IS NOT NULL
+            """SELECT matrix FROM runs WHERE matrix IS NOT NULL AND algorithm <> 'eval'
                 GROUP BY matrix ORDER BY max(updated) DESC"""
         ).fetchall()
     return [name for (name,) in rows]
@@ -126,7 +126,15 @@ def _benchmark(connection: Any, matrix: str, benchmark: str, model: str) -> Repo
             WHERE matrix = ? AND model = ? AND status <> 'finished' ORDER BY position""",
         [matrix, model],
     ).fetchall()
+    inert = connection.execute(
+        "SELECT arm, seed FROM runs WHERE matrix = ? AND model = ? AND inert ORDER BY position",
+        [matrix, model],
+    ).fetchall()
     notes = _notes(base, ks, final)
+    notes += [
+        f"{arm} (seed {seed}): inert arm, its gradient never differed from plain GRPO's."
+        for arm, seed in inert
+    ]
     notes += [
         f"{arm} (seed {seed}): {status} after {steps} steps; what is shown of it is not its last."
         for arm, seed, status, steps in unfinished

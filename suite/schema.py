@@ -36,6 +36,25 @@ class Train(Section):
     prompt_template: str | None = None
     chat_template: bool = False
     checkpoint_every: Positive = 10
+    reward: str | dict[str, float] = "verified"
+    clip_diagnostics: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("reward", mode="before")
+    @classmethod
+    def _reward_rule(cls, reward: Any) -> Any:
+        """A rule of algorithms.openrlhf.rollouts.rewarded."""
+        if reward == "verified":
+            return reward
+        if isinstance(reward, dict) and len(reward) == 1:
+            ((law, parameter),) = reward.items()
+            number = isinstance(parameter, int | float) and not isinstance(parameter, bool)
+            if law == "bernoulli" and number and 0 <= parameter <= 1:
+                return reward
+            if law == "gaussian" and number and parameter > 0:
+                return reward
+        raise ValueError(
+            "must be verified, {bernoulli: p} with p in [0, 1] or {gaussian: sigma} with sigma > 0"
+        )
 
     @property
     def rollouts(self) -> int:
@@ -55,6 +74,7 @@ class Evaluate(Section):
     top_k: Annotated[int, Field(ge=1)] | None = None
     max_new_tokens: Positive | None = None
     problems: Positive | None = None
+    probe_prompts: Annotated[int, Field(ge=0)] = 64
 
     @model_validator(mode="after")
     def _greedy_is_one_sample(self) -> Evaluate:

@@ -11,6 +11,7 @@ conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spoo
 from __future__ import annotations
 
 import ctypes
+import gzip
 import hashlib
 import json
 import os
@@ -27,13 +28,15 @@ import algorithms
 from algorithms.openrlhf.flags import command_line
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
-from suite import catalog, machine
-from suite.cell import Cell, Workspace
+from suite import catalog, evaluation, machine
+from suite.cell import EVALUATION, Cell, Workspace
 from suite.ledger import Budget, Ledger
+from suite.responses import Responses
 from suite.spool import Spool, path_of
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 EMBEDDED_TEST_PROBLEMS = 300
+EXAMPLES, EXAMPLE_CHARACTERS = 2, 4000  # of each batch, kept in the database
 
 
 class Recorder:
@@ -41,6 +44,7 @@ class Recorder:
 
     def __init__(self, spool: Path, attempt: int, budget: Budget, gpus: int):
         self._spool = Spool(spool)
+        self._responses = Responses(spool.parent, attempt)
         self._attempt = attempt
         self.ledger = Ledger(budget, gpus)
 
@@ -51,7 +55,11 @@ class Recorder:
         self.write("resumed" if from_step else "training", from_step=from_step)
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append a line to the spool."""
+        """Append a line to the spool; the texts of evaluations go to a file of their own."""
+        if kind == "eval":
+            texts = fields.pop("texts")
+            self._responses.write(fields, texts)
+            fields["examples"] = [text[:EXAMPLE_CHARACTERS] for text in texts[:EXAMPLES]]
         self._spool.write(kind, attempt=self._attempt, **fields)
 
 
@@ -77,14 +85,14 @@ class Evaluation:
         if step:
             yield from records()
             return
-        kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl"
+        kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl.gz"
         if not kept.exists():
             lines = [json.dumps(record) + "\n" for record in records()]
             kept.parent.mkdir(parents=True, exist_ok=True)
             partial_file = kept.with_suffix(f".{os.getpid()}")
-            partial_file.write_text("".join(lines))
+            partial_file.write_bytes(gzip.compress("".join(lines).encode()))
             partial_file.rename(kept)
-        yield from map(json.loads, kept.read_text().splitlines())
+        yield from map(json.loads, gzip.decompress(kept.read_bytes()).splitlines())
 
 
 def openrlhf_flags(cell: Cell, workspace: Workspace) -> list[str]:
@@ -163,20 +171,24 @@ def run(workspace: Workspace, cell_id: str, attempt: int) -> None:
     folder = workspace.cell(cell_id)
     cell = Cell.load(folder / "cell.json")
     path = path_of(folder, attempt)
-    spool = Spool(path)
-    write = partial(spool.write, attempt=attempt)
-    flags = openrlhf_flags(cell, workspace)
+    recorder = Recorder(path, attempt, Budget(*next(iter(cell.budget.items()))), 1)
+    write = recorder.write
+    trains = cell.algorithm != EVALUATION
+    flags = openrlhf_flags(cell, workspace) if trains else []
     write(
         "start",
         run=cell.id,
-        command=["python", "-m", "openrlhf.cli.train_ppo_ray", *flags],
+        command=["python", "-m", "openrlhf.cli.train_ppo_ray", *flags] if trains else [],
         versions=machine.versions(),
         hardware=machine.hardware(),
         git_commit=machine.git_commit(),
     )
     try:
         materialise(cell, workspace, lambda text: write("note", text=text))
-        _train(cell, workspace, flags, path, attempt)
+        if trains:
+            _train(cell, workspace, flags, path, attempt)
+        else:
+            evaluation.run(cell, workspace, write)
         write("done")
     except BaseException as error:
         write("failed", error=reason(error), trace=traceback.format_exc())
@@ -210,14 +222,28 @@ def _train(cell: Cell, workspace: Workspace, flags: list[str], spool: Path, atte
         seed=cell.seed,
         checkpoint_every=cell.train["checkpoint_every"],
         evaluate_at=tuple(settings["at"]),
+        reward=cell.train["reward"],
+        diagnosed_states=cell.train["clip_diagnostics"],
+        probe_prompts=settings["probe_prompts"],
+        probe=workspace.root / "base" / f"probe-{_probe_key(cell)}.jsonl",
     )
     train(flags, experiment, gpus=gpus)
 
 
 def _base_key(cell: Cell, sampling: Sampling) -> str:
     """A hash of everything that the base model's samples depend on."""
+    return _key(cell, sampling)
+
+
+def _probe_key(cell: Cell) -> str:
+    """A hash of everything that the entropy probe's responses depend on."""
+    names = ("dataset", "prompts_per_step", "max_new_tokens")
+    return _key(cell, [cell.train[n] for n in names], cell.evaluate["probe_prompts"])
+
+
+def _key(cell: Cell, *more: object) -> str:
     prompts = [cell.train[name] for name in ("prompt_template", "chat_template")]
-    parts = [cell.model, cell.identity, cell.seed, sampling, prompts, machine.versions()]
+    parts = [cell.model, cell.identity, cell.seed, *more, prompts, machine.versions()]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 

@@ -6,6 +6,7 @@ Everything is OpenRLHF's production wiring (driver, Ray, DeepSpeed, vLLM, our ac
 only `fit` is replaced, by one that takes gradients and log-probs and writes OUT/measured.pt.
 """
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from vllm import SamplingParams  # noqa: E402
 import algorithms  # noqa: E402
 from algorithms.openrlhf.driver import Experiment, train  # noqa: E402
 from algorithms.openrlhf.flags import command_line  # noqa: E402
+from algorithms.openrlhf.rollouts import Extra, policy_entropy, training_batch  # noqa: E402
 from benchmarks.arithmetic.problems import problems, write_jsonl  # noqa: E402
 
 ARMS = {
@@ -33,8 +35,12 @@ ARMS = {
     "clip_low_off": ("clip", {"eps_low": 1.0, "eps_high": 0.2}),
     "entreg": ("entreg", {"coefficient": 0.5}),
     "aent": ("aent", {"coefficient": 0.5, "p": 0.95}),  # 3 of 44 tokens
+    "gspo": ("gspo", {"eps_low": 0.02, "eps_high": 0.02}),
+    "kl_cov": ("kl_cov", {"share": 0.1}),
+    "aepo": ("aepo", {}),
 }
 PROMPTS, GROUP = 8, 4
+EXTRA_ROWS, EXTRA_DRAWN, EXTRA_COEFFICIENT = 5, 11, 2.0  # of the aepo arm: rows 7, 8, ... again
 
 
 def make_policy():
@@ -43,11 +49,12 @@ def make_policy():
     class ProbedPolicy(PolicyActor):
         """Keeps the gradient of each optimizer step and lets the step change nothing."""
 
-        def gradient(self, algorithm, parts):
+        def gradient(self, algorithm, parts, extra):
             trainer, engine = self.trainer, self.actor.model
             share = PROMPTS * GROUP // self._world_size
             own, trainer.algorithm = trainer.algorithm, algorithm
-            trainer.state = algorithm.initial_state()
+            ranks = self._world_size
+            trainer.begin_step(algorithm.initial_state(), extra, self._rank, ranks)
             trainer.replay_buffer.sample_batch_size = share // parts
             engine.set_train_micro_batch_size(share // parts)
             engine.micro_steps = 0
@@ -81,36 +88,42 @@ def make_controller(out):  # noqa: C901  a class with its helpers
 
     class Probe(controller.Controller):
         def fit(self, global_step=0):
-            measured = {"gradients": {}}
-            rollouts = self._roll_out(1)
+            measured = {"gradients": {}, "marks": {}}
             generator = torch.Generator().manual_seed(1)
-            batches, entropy = self._make_experiences(
-                [
-                    controller.Rollout(r.prompt, r.answer, r.prompt_ids, r.sample, r.text, reward)
-                    for r, reward in zip(rollouts, self._rewards(generator), strict=True)
-                ]
-            )
-            for batch in batches:  # ratios on both sides of every clip bound
-                noise = 0.4 * torch.randn(batch.action_log_probs.shape, generator=generator)
-                batch.action_log_probs = batch.action_log_probs + noise * batch.action_mask
-            fields = ("sequences", "attention_mask", "action_mask", "action_log_probs")
-            measured["batches"] = [{f: getattr(b, f).clone() for f in fields} for b in batches]
-            measured["entropy"] = entropy
-            group = self.actor_model_group
+            rewards = self._rewards(generator)
+            rollouts = [
+                dataclasses.replace(rollout, reward=reward)
+                for rollout, reward in zip(self._roll_out(1), rewards, strict=True)
+            ]
+            rows = self._measure(rollouts)
+            measured["entropy"] = policy_entropy(rows)["entropy"]
+            for row in rows:  # ratios on both sides of every clip bound
+                row.log_probs += 0.4 * torch.randn(row.log_probs.shape, generator=generator)
+            group, pad = self.actor_model_group, self.tokenizer.pad_token_id
             for name, (algorithm, settings) in ARMS.items():
-                chosen = algorithms.load(algorithm, **settings)
-                self._set_advantages(batches, chosen)
+                self.algorithm = chosen = algorithms.load(algorithm, **settings)
+                self._credit(rows, chosen.initial_state(), 1)
+                size = self.args.rollout.micro_batch_size
+                batches = [
+                    training_batch(rows[i : i + size], pad) for i in range(0, len(rows), size)
+                ]
+                measured["marks"][name] = [batch.values for batch in batches]
+                extra = self._extra_of(rows, pad) if name == "aepo" else None
                 for parts in (1, 4):
                     refs = group.async_run_method_batch(method_name="append", experience=batches)
                     ray.get(refs)
                     refs = group.async_run_method(
-                        method_name="gradient", algorithm=chosen, parts=parts
+                        method_name="gradient", algorithm=chosen, parts=parts, extra=extra
                     )
                     measured["gradients"][name, parts] = ray.get(refs)[0]
                     ray.get(group.async_run_method(method_name="clear"))
+            fields = ("sequences", "attention_mask", "action_mask", "action_log_probs")
+            measured["batches"] = [{f: getattr(b, f).clone() for f in fields} for b in batches]
+            self.algorithm = algorithms.load("grpo")
+            self._credit(rows, {}, 1)
             measured["log_probs"] = [self._both_log_probs(batches)]
             for step in (1, 2):
-                self._update(step, {}, batches)
+                self._update(step, {}, rows, None)
                 self.broadcast_to_vllm()
                 measured["log_probs"].append(self._both_log_probs(batches))
             torch.save(measured, out / "measured.pt")
@@ -120,22 +133,16 @@ def make_controller(out):  # noqa: C901  a class with its helpers
             rewards[:GROUP] = 1.0  # one group without signal
             return rewards.tolist()
 
-        def _set_advantages(self, batches, algorithm):
-            rewards_PG = torch.cat([b.rewards for b in batches]).view(-1, GROUP)
-            advantages = iter(algorithm.advantages(rewards_PG).reshape(-1))
-            for batch in batches:
-                column = torch.stack([next(advantages) for _ in range(len(batch.rewards))])
-                batch.advantages = column.unsqueeze(-1) * batch.action_mask
+        def _extra_of(self, rows, pad):
+            extra = [dataclasses.replace(row) for row in rows[7 : 7 + EXTRA_ROWS]]
+            for row in extra:
+                row.advantages = torch.ones_like(row.log_probs)
+                row.reference = row.marks = torch.zeros_like(row.log_probs)
+            return Extra(training_batch(extra, pad), EXTRA_DRAWN, 99, EXTRA_COEFFICIENT)
 
         def _both_log_probs(self, batches):
             """(trainer's, vLLM's) log-probs of the responses' tokens, each response apart."""
-            refs = self.actor_model_group.async_run_method_batch(
-                method_name="forward",
-                sequences=[b.sequences for b in batches],
-                action_mask=[b.action_mask for b in batches],
-                attention_mask=[b.attention_mask for b in batches],
-            )
-            trained = [result[0] for part in ray.get(refs) for result in part]
+            trained = [log_probs for log_probs, *_ in self._on_workers("forward", batches)]
             pairs = []
             for batch, log_probs in zip(batches, trained, strict=True):
                 for i in range(len(batch.sequences)):

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 import algorithms  # noqa: E402
 from algorithms import ALGORITHMS, load  # noqa: E402
+from algorithms.base import Tokens  # noqa: E402
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 OFF = {
@@ -25,7 +26,20 @@ OFF = {
     "high_entropy_tokens": {"eps_high": 0.2, "share": 1.0},
     "skywork": {"delta": 0.0},
     "clip": {"eps_low": 0.2, "eps_high": 0.2, "std": True},
+    "aent-constant": {"coefficient": 0.0},
+    "aepo": {"coefficient": 0.0},
+    "aepo-eq2": {"coefficient": 0.0},
+    "aepo-eq3": {"coefficient": 0.0},
+    "clip_cov": {"share": 0.0},
+    "dcpo": {"alpha": 0.0},
 }
+
+
+def tokens(advantages, log_probs, rewards=None, tempered=None, seed=0):
+    """Response tokens with entropy 1/2 each."""
+    rewards = torch.ones_like(advantages) if rewards is None else rewards
+    entropy = torch.full_like(advantages, 0.5)
+    return Tokens(advantages, entropy, log_probs, rewards, tempered or {}, seed)
 
 
 def test_grpo_advantages_by_hand():
@@ -199,6 +213,114 @@ def test_high_entropy_tokens_by_hand():
     assert shaped.nonzero().flatten().tolist() == [1, 4]
 
 
+def test_aepo_asks_for_hot_samples_below_the_target_and_cold_ones_above():
+    aepo = load("aepo", target=0.5)
+    state = aepo.observe(aepo.initial_state(), {"entropy": 0.3, "entropy_sampled": 0.9})
+    rise = aepo.extra_rollouts(state)
+    assert (rise["temperature"], rise["positives"]) == (1.2, 60)
+    fall = aepo.extra_rollouts(aepo.next_state(state, {"entropy": 0.5}))
+    assert (fall["temperature"], fall["positives"]) == (0.8, 30)
+    assert rise["inject"] == "append" and rise["coefficient"] == 1.0
+    sampled = load("aepo", entropy_estimator="sampled")
+    assert sampled.observe({}, {"entropy": 0.3, "entropy_sampled": 0.9}) == {"entropy": 0.9}
+
+
+def test_aepo_learns_from_correct_samples_only():
+    assert torch.equal(load("aepo").extra_advantages(REWARDS), REWARDS)
+
+
+def test_aepo_ablations_by_hand():
+    """Eq. 2 samples at temperature 1 whatever the entropy; eq. 3 keeps GRPO's negatives."""
+    eq2, eq3 = load("aepo-eq2"), load("aepo-eq3")
+    assert {eq2.extra_rollouts({"entropy": h})["temperature"] for h in (0.1, 0.9)} == {1.0}
+    assert torch.equal(eq2.extra_advantages(REWARDS), REWARDS)
+    assert torch.equal(eq3.extra_advantages(REWARDS), load("grpo").advantages(REWARDS))
+    assert eq3.extra_rollouts({"entropy": 0.1})["temperature"] == 1.2
+
+
+def test_gspo_by_hand():
+    """Log-ratios .1 and .3 over two tokens: s = e^.2 at both; padding counts for nothing."""
+    gspo = load("gspo", eps_low=0.2, eps_high=0.5)
+    new = torch.tensor([[0.1, 0.3, 9.0]], requires_grad=True)
+    mask = torch.tensor([[1, 1, 0]])
+    advantages = torch.tensor([[2.0, 2.0, 0.0]])
+    objective = gspo.surrogate(new, torch.zeros(1, 3), advantages, mask)
+    assert objective[0, :2].tolist() == pytest.approx([2 * math.exp(0.2)] * 2)
+    (objective * mask).sum().backward()  # each token: sum over 2 tokens of s A / 2
+    assert new.grad[0].tolist() == pytest.approx([2 * math.exp(0.2)] * 2 + [0.0])
+    events = load("gspo").clip_events(new.detach(), torch.zeros(1, 3), advantages, mask)
+    assert events["clip_high"].tolist() == [[True, True, False]]
+    assert (load("gspo").eps_low, load("gspo").eps_high) == (3e-4, 4e-4)
+
+
+def test_gspo_with_one_token_is_grpo_bit_for_bit():
+    new, old, advantages = torch.randn(3, 6, 1)
+    gspo, grpo = load("gspo", eps_low=0.2, eps_high=0.2), load("grpo")
+    assert torch.equal(gspo.surrogate(new, old, advantages), grpo.surrogate(new, old, advantages))
+
+
+ADVANTAGES_N = torch.tensor([1.0, 1.0, -1.0, -1.0])
+LOG_PROBS_N = torch.tensor([-1.0, -5.0, -1.0, -5.0])  # mean -3: cov = 2, -2, -2, 2
+
+
+def test_clip_cov_takes_the_gradient_of_a_token_in_the_window():
+    """cov is 2 at tokens 0 and 3: one of them (share .25 of 4) loses its advantage."""
+    arm = load("clip_cov", share=0.25)
+    seen = set()
+    for seed in range(20):
+        credit = arm.credit(tokens(ADVANTAGES_N, LOG_PROBS_N, seed=seed), {})
+        (lost,) = (credit == 0).nonzero()[:, 0].tolist()
+        assert torch.equal(credit, ADVANTAGES_N.index_fill(0, torch.tensor([lost]), 0.0))
+        seen.add(lost)
+    assert seen == {0, 3}
+    none = load("clip_cov", share=1.0, cov_low=3.0, cov_high=4.0)
+    assert torch.equal(none.credit(tokens(ADVANTAGES_N, LOG_PROBS_N), {}), ADVANTAGES_N)
+
+
+def test_kl_cov_by_hand():
+    """Top quarter by cov; there r A - beta |log r|, elsewhere r A without a clip."""
+    arm = load("kl_cov", share=0.25, coefficient=0.5)
+    advantages, log_probs = ADVANTAGES_N.clone(), LOG_PROBS_N.clone()
+    log_probs[3] = -6.0
+    marks = arm.marks(tokens(advantages, log_probs))
+    assert marks.tolist() == [0.0, 0.0, 0.0, 1.0]
+    new = log_probs + math.log(2.0)
+    objective = arm.surrogate(new, log_probs, advantages, None, marks)
+    assert objective.tolist() == pytest.approx([2, 2, -2, -2 - 0.5 * math.log(2)])
+
+
+def test_kl_cov_switched_off_is_grpo_without_clips_bit_for_bit():
+    free, off = load("grpo", eps_low=1.0, eps_high=math.inf), load("kl_cov", share=0.0)
+    new, old, advantages = torch.randn(3, 6, 9)
+    marks = off.marks(tokens(advantages.flatten(), old.flatten()))
+    assert torch.equal(
+        off.surrogate(new, old, advantages, None, marks.view(6, 9)),
+        free.surrogate(new, old, advantages),
+    )
+
+
+def test_dcpo_by_hand():
+    """alpha .1: .9 A + .1 e^(l^T - l) on correct responses, .9 A on wrong ones; T by entropy."""
+    arm = load("dcpo")
+    assert arm.temperatures == (0.8, 1.2)
+    batch = tokens(
+        torch.tensor([1.0, -1.0]),
+        torch.tensor([-1.0, -1.0]),
+        rewards=torch.tensor([1.0, 0.0]),
+        tempered={1.2: torch.tensor([-0.9, -0.9]), 0.8: torch.tensor([-1.2, -1.2])},
+    )
+    hot = arm.credit(batch, arm.observe({}, {"entropy": 0.4}))
+    assert hot.tolist() == pytest.approx([0.9 + 0.1 * math.exp(0.1), -0.9])
+    cold = arm.credit(batch, arm.observe({}, {"entropy": 0.6}))
+    assert cold.tolist() == pytest.approx([0.9 + 0.1 * math.exp(-0.2), -0.9])
+
+
+def test_aent_with_a_constant_coefficient():
+    arm = load("aent-constant")
+    state = arm.initial_state()
+    assert arm.bonus_coefficient(arm.next_state(state, {"epoch": 9})) == 0.002
+
+
 def test_grpo_has_no_entropy_term():
     grpo = load("grpo")
     assert grpo.bonus_coefficient(grpo.initial_state()) == 0
@@ -234,9 +356,15 @@ def test_switched_off_it_is_grpo_bit_for_bit(name):
     assert torch.equal(grpo.advantages(REWARDS), off.advantages(REWARDS))
     assert torch.equal(grpo.surrogate(new, old, advantages), off.surrogate(new, old, advantages))
     assert torch.equal(grpo.shape(advantages, new), off.shape(advantages, new))
+    batch = tokens(*torch.randn(2, 50, generator=generator))
+    state = off.initial_state()
+    assert torch.equal(grpo.credit(batch, {}), off.credit(batch, state))
+    assert off.marks(batch) is None and off.temperatures == ()
+    assert off.extra_rollouts(off.observe(state, {"entropy": 0.1})) is None
     assert off.bonus(new) is None
     measured = {"entropy": 1.0, "bonus_statistic": 1.0, "epoch": 9}
-    assert off.next_state(off.initial_state(), measured) == off.initial_state()
+    after = off.next_state(state, measured)
+    assert after == state or set(after) == {"entropy"}  # seen, and without effect
     assert off.bonus_coefficient(off.initial_state()) == 0
 
 
@@ -263,6 +391,14 @@ def test_every_algorithm_loads_and_cites_its_source(name):
         ("pass_at_k", {"k": 0}, "k must be a whole number"),
         ("entropy_adv", {"kappa": 0.0}, "kappa must be > 0"),
         ("grpo", {"std": 1}, "std must be true or false"),
+        ("aepo", {"inject": "prepend"}, "inject must be append or replace"),
+        ("aepo", {"entropy_estimator": "k3"}, "entropy_estimator must be exact or sampled"),
+        ("aepo", {"temperature_low": 1.5}, "temperature_low must be in"),
+        ("aepo", {"positives_up": 0}, "positives_up must be >= 1"),
+        ("aepo", {"coefficient": -1.0}, "coefficient must be >= 0"),
+        ("dcpo", {"alpha": 2.0}, "alpha must be in"),
+        ("clip_cov", {"cov_low": 9.0}, "cov_low must be below cov_high"),
+        ("kl_cov", {"share": 2.0}, "share must be in"),
         ("grpo", {"eps_low": "much"}, "wrong type"),
     ],
 )

@@ -40,9 +40,9 @@ train:
   checkpoint_every: 2
 budget: {{steps: {STEPS}}}
 arms:
+  aent: {{coefficient: 0.01, beta: 0.01, coefficient_high: 1.0, moves_from: 1}}
   grpo: {{}}
   clip-low: {{algorithm: clip, eps_low: 0.15, eps_high: .inf}}
-  aent: {{coefficient: 0.01, beta: 0.01, coefficient_high: 1.0, moves_from: 1}}
 evaluate: {{benchmarks: [arithmetic], at: [0, 1.0], samples: 8, pass_at: [1, 8], problems: 24}}
 """
 
@@ -202,9 +202,9 @@ def test_all_arms_are_finished_scored_and_printed(story):
             WHERE matrix = 'end-to-end' ORDER BY position""",
     )
     assert runs == [
-        ("grpo", "finished", 2, STEPS),
+        ("aent", "finished", 2, STEPS),
+        ("grpo", "finished", 1, STEPS),
         ("clip-low", "finished", 1, STEPS),
-        ("aent", "finished", 1, STEPS),
     ]
     scores = query(story, "SELECT arm, fraction, k, score, low, high FROM pass_at_k")
     assert len(scores) == 3 * 2 * 2
@@ -221,7 +221,21 @@ def test_the_base_model_is_scored_once_and_the_same_for_all(story):
     }
     assert len(by_arm["grpo"]) == 24
     assert by_arm["grpo"] == by_arm["clip-low"] == by_arm["aent"]
-    assert len(list((story.db.parent / "runs" / "base").iterdir())) == 1
+    kept = sorted(path.name for path in (story.db.parent / "runs" / "base").iterdir())
+    assert len(kept) == 2 and kept[1].startswith("probe-")
+
+
+def test_the_probe_is_the_same_for_all_arms_and_moves_with_training(story):
+    found = query(story, "SELECT arm, step, estimator, value FROM probes ORDER BY ALL")
+    assert len(found) == 3 * 2 * 3
+    base = {(estimator, value) for _, step, estimator, value in found if step == 0}
+    trained = {(estimator, value) for _, step, estimator, value in found if step == STEPS}
+    assert len(base) == 3 and len(trained) == 9
+
+
+def test_no_arm_is_inert_and_the_column_says_so(story):
+    found = query(story, "SELECT arm, inert FROM runs WHERE matrix = 'end-to-end' ORDER BY arm")
+    assert found == [("aent", False), ("clip-low", False), ("grpo", False)]
 
 
 def test_all_arms_started_from_the_same_rollouts(story):
@@ -235,8 +249,11 @@ def test_all_arms_started_from_the_same_rollouts(story):
     assert sorted(first) == [("entropy", 1), ("response_length", 1), ("reward", 1)]
 
 
-def test_aent_moves_its_coefficient_by_the_statistic_of_its_loss(story):
-    """The base model is above the band of 0.15 .. 0.24 nats: lambda falls by beta * the excess."""
+def test_aent_moves_its_coefficient_by_the_statistic_of_its_loss_across_the_resume(story):
+    """The base model is above the band of 0.15 .. 0.24 nats: lambda falls by beta * the excess.
+
+    This arm was killed: had lambda been lost with it, the chain would break at the checkpoint.
+    """
     found = query(
         story,
         """SELECT step, max(value) FILTER (metric = 'state/coefficient'),
@@ -267,11 +284,11 @@ def test_the_queries_of_the_readme_have_answers(story, repo):
 
 
 def test_ctrl_c_stops_everything_and_says_how_to_go_on(story):
-    """Pressed while a third arm starts its stack: one line, exit status 130, nothing left."""
+    """Pressed while another arm starts its stack: one line, exit status 130, nothing left."""
     folder = story.db.parent
     text = MATRIX.replace("grpo: {}", "grpo: {std: false}").replace("end-to-end", "stopped")
     (folder / "c.yaml").write_text(text)
-    cell = Workspace(story.db).cell(load_cells(folder / "c.yaml")[0].id)
+    cell = Workspace(story.db).cell(load_cells(folder / "c.yaml")[1].id)
     conductor = suite(["run", "c.yaml"], folder, story.env)
     wait_for(lambda: any(attempts(cell)) and len(marked(cell)) > 3, conductor)
     conductor.send_signal(signal.SIGINT)
@@ -280,7 +297,7 @@ def test_ctrl_c_stops_everything_and_says_how_to_go_on(story):
     assert output.strip().splitlines()[-1] == "stopped; the same command continues"
     assert marked(cell) == []
     states = query(story, "SELECT arm, status FROM runs WHERE matrix = 'stopped' ORDER BY position")
-    assert states == [("grpo", "interrupted"), ("clip-low", "finished"), ("aent", "finished")]
+    assert states == [("aent", "finished"), ("grpo", "interrupted"), ("clip-low", "finished")]
 
 
 def test_a_model_that_cannot_be_reached_fails_clearly_and_the_rest_goes_on(story):
@@ -294,7 +311,7 @@ def test_a_model_that_cannot_be_reached_fails_clearly_and_the_rest_goes_on(story
     assert "grpo (seed 0): model 'no-such/model' cannot be loaded: " in output
     assert "Traceback" not in output and "│ clip-low" in output
     states = query(story, "SELECT arm, status FROM runs WHERE matrix = 'lost' ORDER BY position")
-    assert states == [("grpo", "failed"), ("clip-low", "finished"), ("aent", "finished")]
+    assert states == [("aent", "finished"), ("grpo", "failed"), ("clip-low", "finished")]
 
 
 def test_finished_cells_are_not_run_again(story):

@@ -206,6 +206,18 @@ BAD = {
     "duplicate key": ("  grpo: {}", "  grpo: {}\n  grpo: {std: false}", 13, "the same key twice"),
     "not YAML": ("seeds: [0, 1]", "seeds: [0, 1", 11, "not YAML"),
     "a name that is no file name": ("name: test", "name: a/b", 1, "name: String should match"),
+    "a random reward that is no law": (
+        "train:",
+        "train:\n  reward: {poisson: 1}",
+        4,
+        "must be verified, {bernoulli: p}",
+    ),
+    "pass@k of a whole group": (
+        "  grpo: {}",
+        "  pass_at_k: {k: 8}",
+        12,
+        "needs more than 8 samples_per_prompt",
+    ),
     "an override that is no section": ("  grpo: {}", "  grpo: {train: 3}", 12, "must be a mapping"),
 }
 

@@ -8,6 +8,7 @@ import pytest
 
 from suite.cell import Workspace
 from suite.matrix import load_cells
+from suite.plan import warnings
 from suite.worker import openrlhf_flags
 
 MATRIX = """\
@@ -88,3 +89,15 @@ def test_devices_differ_in_what_they_must(parsed):
 def test_every_cell_can_be_resumed(parsed):
     for args in parsed.values():
         assert args["ckpt"]["load_enable"] and args["ckpt"]["max_num"] == 2
+
+
+def test_arms_that_cannot_differ_are_named_before_they_run(tmp_path):
+    """One optimizer step a rollout batch: the clip arms, and none of the others."""
+    one_step = "train: {optimizer_steps_per_rollout: 1}"
+    arms = f"arms: {{grpo: {{}}, dapo: {{}}, gspo: {{}}, entreg: {{}}, clip: {{{one_step}}}}}\n"
+    head = "name: m\nmodel: arithmetic-tiny\nbudget: {steps: 1}\n"
+    (tmp_path / "m.yaml").write_text(head + arms)
+    assert [w.split()[1] for w in warnings(load_cells(tmp_path / "m.yaml"))] == ["clip"]
+    (tmp_path / "m.yaml").write_text(head + one_step + "\n" + arms)
+    named = [w.split()[1] for w in warnings(load_cells(tmp_path / "m.yaml"))]
+    assert named == ["clip", "dapo", "gspo"]

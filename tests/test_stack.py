@@ -7,6 +7,7 @@ four micro-batches.
 
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,6 +27,9 @@ SETTINGS = {
     "clip_low_off": (1.0, 0.2, False, 0.0),
     "entreg": (0.2, 0.2, True, 0.5),
     "aent": (0.2, 0.2, True, 0.5),
+    "gspo": (0.02, 0.02, True, 0.0),
+    "kl_cov": (1.0, float("inf"), True, 0.0),
+    "aepo": (0.2, 0.2, True, 0.0),
 }
 
 
@@ -78,8 +82,10 @@ def two_workers(arithmetic_model, tmp_path_factory):
     return start_stack(arithmetic_model, tmp_path_factory.mktemp("two"), 2)
 
 
-def reference_gradients(model_path, batches, rewards):
+def reference_gradients(model_path, measured, rewards):
     """grad of -J in float64 for each arm: AEPO eq. 1, CLIP section 1.2 and eq. 3, by sample."""
+    batches = measured["batches"]
+    marks = [row for batch in measured["marks"]["kl_cov"] for row in batch]
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
@@ -109,10 +115,16 @@ def reference_gradients(model_path, batches, rewards):
             spread = ((group - group.mean()) ** 2).sum().div(GROUP - 1).sqrt()
             if std and spread > 0:
                 advantage = advantage / spread
-            within = ratio.clamp(1 - low, 1 + high)
-            surrogate = torch.min(ratio * advantage, within * advantage)
+            weight = ratio.log().mean().exp() if arm == "gspo" else ratio
+            within = weight.clamp(1 - low, 1 + high)
+            surrogate = torch.min(weight * advantage, within * advantage)
+            if arm == "kl_cov":
+                surrogate = surrogate - marks[index][positions] * ratio.log().abs()
             bonus = clamped if arm == "aent" else entropy
             totals[arm] = totals[arm] + (surrogate + coefficient * bonus).mean()
+        if 7 <= index < 12:  # five of eleven samples drawn were correct; alpha = 2
+            correct = torch.min(ratio, ratio.clamp(0.8, 1.2)).mean()
+            totals["aepo"] = totals["aepo"] + 2.0 * correct * len(samples) / 11
     names, parameters = zip(*model.named_parameters(), strict=True)
     return {
         arm: dict(
@@ -129,7 +141,7 @@ def reference_gradients(model_path, batches, rewards):
 @pytest.fixture(scope="module")
 def references(arithmetic_model, one_worker, two_workers):
     return {
-        workers: reference_gradients(arithmetic_model, measured["batches"], fixed_rewards())
+        workers: reference_gradients(arithmetic_model, measured, fixed_rewards())
         for workers, measured in ((1, one_worker), (2, two_workers))
     }
 
@@ -155,6 +167,13 @@ def test_gradient_equals_the_float64_reference(arm, workers, references, one_wor
         gradient = measured["gradients"][arm, parts]
         assert set(gradient) == set(reference)
         assert relative_error(gradient, reference) < 1e-4, f"{parts} micro-batches a worker"
+
+
+def test_kl_cov_marks_a_tenth_of_the_tokens(one_worker):
+    """The ceiling of a tenth of all response tokens of the batch."""
+    tokens = sum(int(batch["action_mask"].sum()) for batch in one_worker["batches"])
+    marked = sum(float(marks.sum()) for marks in one_worker["marks"]["kl_cov"])
+    assert marked == math.ceil(0.1 * tokens)
 
 
 def test_the_clip_settings_make_a_difference(one_worker):

@@ -1,9 +1,6 @@
-"""The policy worker: where the algorithm's objective meets the model's logits.
+"""The policy worker: what the controller asks of the model besides the update.
 
-OpenRLHF keeps the model, DeepSpeed, the optimizer, micro-batching and the replay buffer; the one
-method replaced is `training_step`, where its fixed PPO loss stood. Every term is divided by the
-totals of the whole optimizer step (`loss_batch_info`), so the gradient does not depend on how the
-batch is cut into micro-batches or spread over data-parallel workers.
+Old log-probs and entropies, the clip's diagnostics, the entropy probe, and the policy on disk.
 """
 
 from __future__ import annotations
@@ -12,128 +9,28 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import openrlhf.trainer.ray.ppo_actor as ppo_actor
 import torch
-from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer, PolicyModelActor
+from openrlhf.trainer.ray.ppo_actor import PolicyModelActor
 from torch import Tensor
 
-from algorithms.entropy import token_entropy
-from algorithms.objective import aggregate
-from algorithms.openrlhf import cpu
-
-cpu.patch_trainer(ppo_actor)
-
-
-class PolicyTrainer(ActorPPOTrainer):
-    """OpenRLHF's trainer of one policy worker, maximising the algorithm's objective."""
-
-    def __init__(self, strategy: Any, *args: Any, **kwargs: Any):
-        super().__init__(strategy, *args, **kwargs)
-        self.algorithm = strategy.args.suite.algorithm
-        self.state = self.algorithm.initial_state()
-        self.aggregation = strategy.args.actor.loss_agg_mode
-
-    def training_step(
-        self,
-        experience: Any,
-        kl_ctl: float,
-        step: int,
-        loss_batch_info: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Forward, objective, backward and (at the accumulation boundary) one optimizer step."""
-        self.actor.train()
-        log_probs_BT, output = self.actor(
-            experience.sequences,
-            experience.action_mask,
-            attention_mask=experience.attention_mask,
-            return_output=True,
-            ring_attn_group=self.strategy.ring_attn_group,
-        )
-        objective, metrics = self._objective(
-            log_probs_BT, output.logits, experience, loss_batch_info
-        )
-        self.strategy.backward(-objective, self.actor, self.actor_optim)
-        self.strategy.optimizer_step(self.actor_optim, self.actor, self.actor_scheduler)
-        mask_BT = experience.action_mask
-        weights = dict.fromkeys(metrics, "token" if self.aggregation == "token-mean" else "sample")
-        return {
-            "metrics": {
-                **metrics,
-                "policy_loss": -objective.detach(),
-                "actor_lr": self.actor_scheduler.get_last_lr()[0],
-                "actor_grad_norm": self.strategy.get_grad_norm(self.actor),
-            },
-            "weights": {
-                **weights,
-                "policy_loss": "sample",
-                "actor_lr": None,
-                "actor_grad_norm": None,
-            },
-            "num_samples": float(mask_BT.shape[0]),
-            "num_action_tokens": float(mask_BT.sum().item()),
-        }
-
-    def _objective(
-        self,
-        log_probs_BT: Tensor,
-        logits_BSV: Tensor,
-        experience: Any,
-        loss_batch_info: dict[str, Any] | None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """This micro-batch's share of J, and the per-response means to trace."""
-        mask_BT = experience.action_mask
-        old_BT, advantages_BT = experience.action_log_probs, experience.advantages
-        info = loss_batch_info or {}
-        total = info.get(
-            "batch_num_tokens" if self.aggregation == "token-mean" else "global_batch_size"
-        )
-        if total is not None:
-            total = total / info["dp_size"]  # DeepSpeed averages gradients over the workers
-
-        def share(values_BT: Tensor) -> Tensor:
-            return aggregate(values_BT, mask_BT, self.aggregation, total=total)
-
-        objective = share(self.algorithm.surrogate(log_probs_BT, old_BT, advantages_BT))
-        metrics = {}
-        coefficient = self.algorithm.bonus_coefficient(self.state)
-        if self.algorithm.has_bonus:  # measured at coefficient 0 too: no controller goes blind
-            with torch.set_grad_enabled(coefficient != 0):
-                values_BT = self._on_responses(self.algorithm.bonus_statistic, logits_BSV, mask_BT)
-            if coefficient:
-                objective = objective + coefficient * share(values_BT)
-            metrics["bonus_statistic"] = aggregate(values_BT.detach(), mask_BT, self.aggregation)
-        with torch.no_grad():
-            events = self.algorithm.clip_events(log_probs_BT, old_BT, advantages_BT)
-            events["kl_old"] = old_BT - log_probs_BT
-            for name, values_BT in events.items():
-                metrics[name] = aggregate(values_BT.float(), mask_BT, self.aggregation)
-        return objective, metrics
-
-    @staticmethod
-    def _on_responses(statistic: Any, logits_BSV: Tensor, mask_BT: Tensor) -> Tensor:
-        """statistic(logits) on the columns that hold responses; 0 in front of the first one.
-
-        logits_BSV[:, t] predict token t + 1, and column t of mask_BT (T = S - 1) is token t + 1.
-        """
-        columns = mask_BT.bool().any(0).nonzero()
-        first = int(columns[0]) if len(columns) else 0
-        values = statistic(logits_BSV[:, first:-1])
-        return torch.nn.functional.pad(values, (first, 0))
-
-
-ppo_actor.ActorPPOTrainer = PolicyTrainer
+from algorithms.diagnostics import clip_diagnostics, entropy_change
+from algorithms.entropy import clamped_entropy, token_entropy
+from algorithms.objective import response_mean
+from algorithms.openrlhf.rollouts import Extra
+from algorithms.openrlhf.trainer import PolicyTrainer
 
 
 class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
     """OpenRLHF's policy worker, which also measures entropy and takes the algorithm's state."""
 
-    def begin_step(self, step: int, state: dict[str, Any]) -> None:
-        """Before the update of rollout step `step`: controller state in, shuffling reseeded.
+    def begin_step(self, step: int, state: dict[str, Any], extra: Extra | None = None) -> None:
+        """Before the update of rollout step `step`: state and extra samples in, reseeded.
 
         The seed makes the partition into optimizer steps a function of (seed, step) alone, so a
         resumed run repeats what an uninterrupted one would have done.
         """
-        self.trainer.state = state
+        mesh = self.strategy.ds_device_mesh["dp"]
+        self.trainer.begin_step(state, extra, mesh.get_local_rank(), mesh.size())
         torch.manual_seed((self.strategy.args.suite.seed << 32) + (step << 8) + self._rank)
 
     def save_policy(self, path: Path) -> None:
@@ -146,9 +43,72 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
             partial.rename(path)
 
     def forward(
+        self,
+        sequences: Tensor,
+        action_mask: Tensor,
+        attention_mask: Tensor,
+        temperatures: tuple[float, ...] = (),
+        states: int = 0,
+    ) -> tuple[Tensor, Tensor, dict[float, Tensor]]:
+        """log pi_old, H_t (nats) and log pi_old^T for each T of every response token, all [B, T].
+
+        With `states`, so many states of the step's first batch are kept for `diagnose`.
+        """
+        log_probs_BT, logits_BSV, mask_BT = self._logits(sequences, action_mask, attention_mask)
+        with torch.no_grad():
+            entropy_BT = PolicyTrainer.on_responses(token_entropy, logits_BSV, mask_BT)
+            tempered = {
+                t: (_log_probs_at(t, logits_BSV, sequences) * mask_BT).cpu() for t in temperatures
+            }
+        if states and self.kept is None:
+            chosen = mask_BT.reshape(-1).nonzero()[:, 0]
+            chosen = chosen[torch.linspace(0, len(chosen) - 1, min(states, len(chosen))).long()]
+            old_NV = logits_BSV[:, :-1].reshape(-1, logits_BSV.shape[-1])[chosen].clone()
+            self.kept = (sequences, action_mask, attention_mask), chosen, old_NV
+        return log_probs_BT.cpu(), (entropy_BT * mask_BT).cpu(), tempered
+
+    kept: tuple[Any, Tensor, Tensor] | None = None  # inputs, states and old logits to diagnose
+
+    def diagnose(self) -> dict[str, float]:
+        """Means over the kept states, after the update, of what `clip_diagnostics` defines.
+
+        "theorem_1" and "theorem_2" are the entropy change that they predict for a random reward, up
+        to the step size. A side of the clip that is off is measured at GRPO's 0.2.
+        """
+        if self.kept is None:
+            return {}
+        inputs, chosen, old_NV = self.kept
+        self.kept = None
+        _, logits_BSV, _ = self._logits(*inputs)
+        logits_NV = logits_BSV[:, :-1].reshape(-1, logits_BSV.shape[-1])[chosen]
+        algorithm = self.trainer.algorithm
+        low = algorithm.eps_low if algorithm.eps_low < 1.0 else 0.2
+        high = algorithm.eps_high if algorithm.eps_high < float("inf") else 0.2
+        found = clip_diagnostics(logits_NV, old_NV, low, high)
+        found["theorem_1"] = entropy_change(found, "q")
+        found["theorem_2"] = entropy_change(found, "surprisal")
+        return {name: float(values_N.nanmean()) for name, values_N in found.items()}
+
+    def score_probe(
+        self, sequences: Tensor, action_mask: Tensor, attention_mask: Tensor, clamp: float
+    ) -> dict[str, float]:
+        """Sums over responses of the mean over their tokens of three estimators of entropy, nats.
+
+        "full" is H_t, "clamped" H~_t at p = `clamp`, "sampled" -log pi of the response's tokens.
+        """
+        log_probs_BT, logits_BSV, mask_BT = self._logits(sequences, action_mask, attention_mask)
+        with torch.no_grad():
+            full_BT = PolicyTrainer.on_responses(token_entropy, logits_BSV, mask_BT)
+            clamped_BT = PolicyTrainer.on_responses(
+                lambda logits: clamped_entropy(logits, clamp), logits_BSV, mask_BT
+            )
+        values = {"full": full_BT, "clamped": clamped_BT, "sampled": -log_probs_BT}
+        return {name: float(response_mean(v, mask_BT).sum()) for name, v in values.items()}
+
+    def _logits(
         self, sequences: Tensor, action_mask: Tensor, attention_mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """log pi_old and H_t (nats) of every response token, each [B, T], without a graph."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """log pi [B, T], logits [B, S, V] and the mask, on the device, without a graph."""
         device = torch.cuda.current_device()
         sequences, action_mask, attention_mask = (
             tensor.to(device) for tensor in (sequences, action_mask, attention_mask)
@@ -162,6 +122,15 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
                 return_output=True,
                 ring_attn_group=self.strategy.ring_attn_group,
             )
-            entropy_BT = PolicyTrainer._on_responses(token_entropy, output.logits, action_mask)
         self.actor.train()
-        return log_probs_BT.cpu(), (entropy_BT * action_mask).cpu()
+        return log_probs_BT, output.logits, action_mask
+
+
+def _log_probs_at(temperature: float, logits_BSV: Tensor, sequences: Tensor) -> Tensor:
+    """log pi^T of each next token, [B, S - 1]; row by row, so that no second [B, S, V] is made."""
+    rows = []
+    for logits_SV, tokens_S in zip(logits_BSV, sequences.to(logits_BSV.device), strict=True):
+        scaled_TV = logits_SV[:-1].float() / temperature
+        taken_T = scaled_TV.gather(-1, tokens_S[1:, None])[:, 0]
+        rows.append(taken_T - scaled_TV.logsumexp(-1))
+    return torch.stack(rows)

@@ -1,46 +1,45 @@
 """The single controller: OpenRLHF's PPO trainer with a measured budget in place of its epochs.
 
-`fit` is the table of contents of a training run: rollouts, rewards, experience, update, weight
-sync, each under its own phase of the ledger; then the trace, the algorithm's next state, a
-checkpoint and, at fractions of the budget, an evaluation with the engines that are already warm.
-Prompt order and sampling seeds are functions of (seed, step), so nothing but the step has to be
-restored on resume.
+`fit` is the table of contents of a training run: rollouts, rewards, experience, a second rollout
+where the algorithm asks for one, update, weight sync, each under its own phase of the ledger; then
+the trace, the algorithm's next state, a checkpoint and, at fractions of the budget, an evaluation
+with the engines that are already warm. Prompt order and sampling seeds are functions of (seed,
+step), so nothing but the step has to be restored on resume.
 """
 
 from __future__ import annotations
 
-import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
 import torch
-from openrlhf.datasets.prompts_dataset import preprocess_data
 from openrlhf.trainer.ppo_trainer import PPOTrainer
 from openrlhf.trainer.ppo_utils.experience import Experience
 from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call
-from torch import Tensor
 
-from algorithms.objective import aggregate
-from algorithms.openrlhf.engine import Sample
+from algorithms import inert
+from algorithms.base import Tokens
+from algorithms.openrlhf.rollouts import (
+    Extra,
+    Rollout,
+    Row,
+    hashed_seed,
+    policy_entropy,
+    prompt_indices,
+    rewarded,
+    state_numbers,
+    statistics,
+    to_experience,
+    training_batch,
+)
+from algorithms.openrlhf.scoring import Scoring
+from algorithms.openrlhf.second_rollout import SecondRollout
 
 
-@dataclass(frozen=True)
-class Rollout:
-    """One sampled response with its prompt and, once graded, its reward."""
-
-    prompt: str
-    answer: str
-    prompt_ids: list[int]
-    sample: Sample
-    text: str
-    reward: float = 0.0
-
-
-class Controller(PPOTrainer.__ray_metadata__.modified_class):
+class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_class):
     """Trains to the budget; see the module docstring."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -50,6 +49,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         self.prompts = self.prompts_dataloader.dataset
         self.group_size = self.args.rollout.n_samples_per_prompt
         self.saved_step = 0
+        self.differed = False  # whether any token's gradient was ever not GRPO's
 
     def fit(self, global_step: int = 0) -> None:
         """Train until the ledger says that the budget is spent, evaluating on the way."""
@@ -58,6 +58,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         with self.suite.make_grader() as self.grader:
             self.grader.start()
             step, state, evaluated = self._restore()
+            self.probe = self._probe_rollouts(step)
             evaluated = self._evaluate_when_due(step, state, evaluated)
             while not self.ledger.exhausted():
                 step, state = self._train_step(step + 1, state)
@@ -65,6 +66,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
                 if step % self.suite.checkpoint_every == 0:
                     self._save(step, state, evaluated)
             self._save(step, state, evaluated)
+            self._warn_if_inert(step)
             self.recorder.write(
                 "finished", step=step, uncharged=self.ledger.uncharged, **self.ledger.totals()
             )
@@ -76,45 +78,66 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         with self.ledger.phase("generation"):
             rollouts = self._roll_out(step)
         with self.ledger.phase("reward"):
-            rollouts = self._reward(rollouts)
+            rollouts = self._reward(rollouts, "reward", step)
         with self.ledger.phase("experience"):
-            experiences, entropy = self._make_experiences(rollouts)
+            rows = self._measure(rollouts, self.suite.diagnosed_states)
+            measured = {**policy_entropy(rows), **statistics(rollouts, self.group_size)}
+            measured["epoch"] = 1 + (step - 1) * self.args.rollout.batch_size // len(self.prompts)
+            state = self.algorithm.observe(state, measured)
+            self._credit(rows, state, step)
+        extra, drawn = self._extra(step, state, rows, measured)
         with self.ledger.phase("update"):
-            status = self._update(step, state, experiences)
+            measured |= self._update(step, state, rows, extra)
         with self.ledger.phase("sync"):
             self.broadcast_to_vllm()
-        measured = {"entropy": entropy, **_reward_statistics(rollouts, self.group_size), **status}
-        measured["epoch"] = 1 + (step - 1) * self.args.rollout.batch_size // len(self.prompts)
-        tokens = sum(len(r.sample.token_ids) for r in rollouts)
-        self.ledger.count(steps=1, samples=len(rollouts), tokens=tokens)
+        with self.ledger.aside("diagnostics"):
+            measured |= self._diagnose()
+        self.differed |= measured["differs_from_grpo"] > 0
+        sampled = rollouts + drawn
+        tokens = sum(len(r.sample.token_ids) for r in sampled)
+        self.ledger.count(steps=1, samples=len(sampled), tokens=tokens)
         seconds = {
             f"seconds/{phase}": total - before.get(phase, 0.0)
             for phase, total in self.ledger.charged.items()
         }
-        numbers = {f"state/{k}": v for k, v in state.items() if isinstance(v, int | float)}
         self.recorder.write(
-            "trace", step=step, **measured, **numbers, **seconds, **self.ledger.totals()
+            "trace",
+            step=step,
+            **measured,
+            **state_numbers(state),
+            **seconds,
+            **self.ledger.totals(),
         )
         return step, self.algorithm.next_state(state, measured)
 
     def _roll_out(self, step: int) -> list[Rollout]:
         """The group of each prompt of this step, prompt-major: P * G rollouts."""
-        indices = prompt_indices(
-            self.suite.seed, step, self.args.rollout.batch_size, len(self.prompts)
-        )
-        prompts = [self.prompts.prompts[i] for i in indices]
-        answers = [str(self.prompts.labels[i]) for i in indices]
+        return self._sample_groups(step, "rollout", range(self.args.rollout.batch_size))
+
+    def _sample_groups(
+        self,
+        step: int,
+        purpose: str,
+        positions: range,
+        temperature: float | None = None,
+        samples: int | None = None,
+    ) -> list[Rollout]:
+        """Groups of the prompts at these positions of the step, seeded by the purpose."""
+        sampling = self.args.rollout
+        indices = prompt_indices(self.suite.seed, step, sampling.batch_size, len(self.prompts))
+        chosen = [indices[position] for position in positions]
         params = [
             {
-                "n": self.group_size,
-                "temperature": self.args.rollout.temperature,
-                "top_p": self.args.rollout.top_p,
-                "max_tokens": self.args.rollout.max_new_tokens,
-                "seed": hashed_seed(self.suite.seed, "rollout", step, position),
+                "n": samples or self.group_size,
+                "temperature": sampling.temperature if temperature is None else temperature,
+                "top_p": sampling.top_p,
+                "max_tokens": sampling.max_new_tokens,
+                "seed": hashed_seed(self.suite.seed, purpose, step, position),
             }
-            for position in range(len(prompts))
+            for position in positions
         ]
-        return self._sample(prompts, answers, params)
+        prompts = [self.prompts.prompts[i] for i in chosen]
+        return self._sample(prompts, [str(self.prompts.labels[i]) for i in chosen], params)
 
     def _sample(
         self, prompts: list[str], answers: list[str], params: list[dict[str, Any]]
@@ -151,67 +174,125 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         finally:
             batch_vllm_engine_call(self.vllm_engines, "sleep")
 
-    def _reward(self, rollouts: list[Rollout]) -> list[Rollout]:
-        """R = 1 for a correct answer, 0 for anything else."""
+    def _reward(self, rollouts: list[Rollout], purpose: str, step: int) -> list[Rollout]:
+        """Verdicts by the grader, rewards by the matrix's rule."""
         verdicts = self.grader.grade([(r.answer, r.text) for r in rollouts])
-        return [
-            Rollout(
-                r.prompt, r.answer, r.prompt_ids, r.sample, r.text, float(v.status == "correct")
-            )
-            for r, v in zip(rollouts, verdicts, strict=True)
-        ]
+        correct = [verdict.status == "correct" for verdict in verdicts]
+        seed = hashed_seed(self.suite.seed, purpose, step, len(rollouts))
+        return rewarded(rollouts, correct, self.suite.reward, seed)
 
-    def _make_experiences(self, rollouts: list[Rollout]) -> tuple[list[Experience], float]:
-        """Micro-batches with old log-probs and advantages, and the policy entropy in nats.
-
-        The entropy is the mean over responses of the mean over their tokens of the exact H_t on
-        the states that pi_old visited (CLIP eq. 4).
-        """
+    def _measure(self, rollouts: list[Rollout], states: int = 0) -> list[Row]:
+        """Log-probs and entropies of pi_old; the workers keep `states` of them to diagnose."""
         size = self.args.rollout.micro_batch_size
-        pad = self.tokenizer.pad_token_id
-        batches = [
-            to_experience(rollouts[i : i + size], pad) for i in range(0, len(rollouts), size)
-        ]
-        refs = self.actor_model_group.async_run_method_batch(
-            method_name="forward",
-            sequences=[b.sequences for b in batches],
-            action_mask=[b.action_mask for b in batches],
-            attention_mask=[b.attention_mask for b in batches],
+        parts = [rollouts[i : i + size] for i in range(0, len(rollouts), size)]
+        batches = [to_experience(part, self.tokenizer.pad_token_id) for part in parts]
+        rows = []
+        results = self._on_workers(
+            "forward",
+            batches,
+            temperatures=self.algorithm.temperatures,
+            states=states,
         )
-        copies = self.args.ds.ring_attn_size * self.args.ds.tensor_parallel_size
-        results = [result for part in ray.get(refs)[::copies] for result in part]
-
-        rewards_PG = torch.tensor([r.reward for r in rollouts]).view(-1, self.group_size)
-        advantages_B = self.algorithm.advantages(rewards_PG).reshape(-1).split(size)
-        masks = [b.action_mask.bool() for b in batches]
-        flat = [
-            a.unsqueeze(-1).expand(m.shape)[m] for a, m in zip(advantages_B, masks, strict=True)
-        ]
-        entropies = [entropy_BT[mask] for (_, entropy_BT), mask in zip(results, masks, strict=True)]
-        shaped_N = self.algorithm.shape(torch.cat(flat), torch.cat(entropies))  # the global batch
-        parts = shaped_N.split([len(part) for part in flat])
-        entropy = 0.0
-        for batch, mask_BT, part_N, (log_probs_BT, entropy_BT) in zip(
-            batches, masks, parts, results, strict=True
+        for part, batch, (log_probs_BT, entropy_BT, tempered) in zip(
+            parts, batches, results, strict=True
         ):
-            batch.action_log_probs = log_probs_BT
-            batch.advantages = torch.zeros(mask_BT.shape).masked_scatter(mask_BT, part_N)
-            entropy += float(aggregate(entropy_BT, mask_BT, total=len(rollouts)))
-        return batches, entropy
+            for i, rollout in enumerate(part):
+                mask = batch.action_mask[i].bool()
+                rows.append(
+                    Row(
+                        rollout,
+                        log_probs_BT[i][mask],
+                        entropy_BT[i][mask],
+                        {t: values_BT[i][mask] for t, values_BT in tempered.items()},
+                    )
+                )
+        return rows
+
+    def _on_workers(self, method: str, batches: list[Experience], **same: Any) -> list[Any]:
+        """Run a method on batches spread over the policy workers; the results in order."""
+        group = self.actor_model_group
+        workers = len(group._actor_handlers) // group.duplicate_actors
+        sent = batches + batches[:1] * (workers - len(batches))  # each worker wants one
+        refs = group.async_run_method_batch(
+            method_name=method,
+            sequences=[b.sequences for b in sent],
+            action_mask=[b.action_mask for b in sent],
+            attention_mask=[b.attention_mask for b in sent],
+            **{name: [value] * len(sent) for name, value in same.items()},
+        )
+        parts = ray.get(refs)[:: group.duplicate_actors]
+        return [result for part in parts for result in part][: len(batches)]
+
+    def _credit(self, rows: list[Row], state: dict[str, Any], step: int) -> None:
+        """Advantages and marks of every response token, over the whole global batch at once."""
+        rewards_PG = torch.tensor([r.rollout.reward for r in rows]).view(-1, self.group_size)
+        lengths = [len(row.log_probs) for row in rows]
+        count_B = torch.tensor(lengths)
+
+        def spread(values_PG: torch.Tensor) -> torch.Tensor:
+            return values_PG.reshape(-1).repeat_interleave(count_B)
+
+        tokens = Tokens(
+            advantages=spread(self.algorithm.advantages(rewards_PG)),
+            entropy=torch.cat([row.entropy for row in rows]),
+            log_probs=torch.cat([row.log_probs for row in rows]),
+            rewards=spread(rewards_PG),
+            tempered={
+                t: torch.cat([row.tempered[t] for row in rows]) for t in self.algorithm.temperatures
+            },
+            seed=hashed_seed(self.suite.seed, "tokens", step),
+        )
+        credit_N = self.algorithm.credit(tokens, state)
+        marks_N = self.algorithm.marks(tokens)
+        if marks_N is None:
+            marks_N = torch.zeros_like(credit_N)
+        reference_N = spread(inert.reference(self.algorithm).advantages(rewards_PG))
+        columns = (x.split(lengths) for x in (credit_N, reference_N, marks_N))
+        for row, *values in zip(rows, *columns, strict=True):
+            row.advantages, row.reference, row.marks = values
+
+    # Update --------------------------------------------------------------------------------
 
     def _update(
-        self, step: int, state: dict[str, Any], experiences: list[Experience]
+        self, step: int, state: dict[str, Any], rows: list[Row], extra: Extra | None
     ) -> dict[str, float]:
         """The optimizer steps of this rollout batch; returns the workers' reduced metrics."""
-        group = self.actor_model_group
-        refs = group.async_run_method_batch(method_name="append", experience=experiences)
-        refs += group.async_run_method(method_name="begin_step", step=step, state=state)
+        group, batches = self.actor_model_group, self._batches(rows)
+        refs = group.async_run_method_batch(method_name="append", experience=batches)
+        refs += group.async_run_method(
+            method_name="begin_step", step=step, state=state, extra=extra
+        )
         ray.get(refs)
         status = self.ppo_train(step)
         renamed = {"actor_lr": "learning_rate", "actor_grad_norm": "gradient_norm"}
         return {renamed.get(name, name): float(value) for name, value in status.items()}
 
-    # Checkpoints and evaluation ------------------------------------------------------------
+    def _batches(self, rows: list[Row]) -> list[Experience]:
+        size, pad = self.args.rollout.micro_batch_size, self.tokenizer.pad_token_id
+        return [training_batch(rows[i : i + size], pad) for i in range(0, len(rows), size)]
+
+    def _diagnose(self) -> dict[str, float]:
+        """CLIP's per-state quantities after the update, means over the sampled states."""
+        if not self.suite.diagnosed_states:
+            return {}
+        refs = self.actor_model_group.async_run_method(method_name="diagnose")
+        found = [part for part in ray.get(refs) if part]
+        means = {
+            name: sum(part[name] for part in found) / len(found)
+            for name in (found[0] if found else {})
+        }
+        return {f"clip/{name}": mean for name, mean in means.items() if math.isfinite(mean)}
+
+    def _warn_if_inert(self, step: int) -> None:
+        """An arm that trained exactly as GRPO would is no comparison: say so."""
+        if step and not self.differed and self.algorithm != inert.reference(self.algorithm):
+            self.recorder.write(
+                "warning",
+                step=step,
+                text=f"inert arm: in {step} steps no token's gradient differed from plain GRPO's",
+            )
+
+    # Checkpoints ---------------------------------------------------------------------------
 
     def _restore(self) -> tuple[int, dict[str, Any], int]:
         """Step, algorithm state and evaluations done: from the checkpoint, or the beginning."""
@@ -223,6 +304,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         self.saved_step = step
         self.recorder.begin(from_step=step, ledger=saved["ledger"])
         self.broadcast_to_vllm()
+        self.differed = saved["differed"]
         return step, saved["algorithm_state"], saved["evaluated"]
 
     def _save(self, step: int, state: dict[str, Any], evaluated: int) -> None:
@@ -237,6 +319,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
             "global_step": step,
             "algorithm_state": state,
             "evaluated": evaluated,
+            "differed": self.differed,
             "ledger": self.ledger.state(),
         }
         with self.ledger.aside("checkpoint"):
@@ -247,115 +330,3 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
                     client_states=client_states,
                 )
             )
-
-    def _evaluate_when_due(self, step: int, state: dict[str, Any], evaluated: int) -> int:
-        """Evaluate at every fraction of the budget that has been reached; returns how many."""
-        points = self.suite.evaluate_at
-        while evaluated < len(points) and self.ledger.fraction() >= points[evaluated]:
-            self._save(step, state, evaluated)
-            with self.ledger.aside("evaluation"):
-                self._evaluate(step, points[evaluated])
-            evaluated += 1
-        return evaluated
-
-    def _evaluate(self, step: int, fraction: float) -> None:
-        for name, path in self.suite.benchmarks.items():
-            records = self.suite.evaluate(self._answer, self.grader, name, path, step)
-            for record in records:
-                self.recorder.write("eval", step=step, fraction=fraction, **record)
-        self.recorder.write("evaluated", step=step, fraction=fraction, **self.ledger.totals())
-        if step:
-            path = Path(self.args.ckpt.path).parent / "policies" / f"step_{step:06d}"
-            ray.get(self.actor_model_group.async_run_method(method_name="save_policy", path=path))
-
-    def _answer(
-        self, problems: list[str], params: list[dict[str, Any]]
-    ) -> list[list[tuple[str, int, bool]]]:
-        """(text, tokens, truncated) of each sample of each problem, prompts as in training."""
-        template = (
-            self.tokenizer.apply_chat_template if self.args.data.apply_chat_template else None
-        )
-        prompts = [
-            preprocess_data(
-                {"problem": p}, self.args.data.input_template, "problem", None, template
-            )[0]
-            for p in problems
-        ]
-        rollouts = iter(self._sample(prompts, [""] * len(prompts), params))
-        return [
-            [
-                (r.text, len(r.sample.token_ids), r.sample.truncated)
-                for r in (next(rollouts) for _ in range(one["n"]))
-            ]
-            for one in params
-        ]
-
-
-def prompt_indices(seed: int, step: int, count: int, size: int) -> list[int]:
-    """Which prompts step `step` (from 1) uses: a fresh permutation of the data set each epoch.
-
-    A function of its arguments alone, the same for every arm: arms see the same prompts.
-    """
-    start = (step - 1) * count
-    chosen = []
-    for position in range(start, start + count):
-        epoch, offset = divmod(position, size)
-        chosen.append(int(_permutation(seed, epoch, size)[offset]))
-    return chosen
-
-
-_permutations: dict[tuple[int, int, int], Tensor] = {}
-
-
-def _permutation(seed: int, epoch: int, size: int) -> Tensor:
-    key = (seed, epoch, size)
-    if key not in _permutations:
-        generator = torch.Generator().manual_seed(hashed_seed(seed, "prompts", epoch))
-        _permutations[key] = torch.randperm(size, generator=generator)
-    return _permutations[key]
-
-
-def hashed_seed(*parts: object) -> int:
-    """A 31-bit seed from a hash: neighbouring steps and prompts share no random numbers.
-
-    vLLM gives child i of a request with n samples the seed + i, so plain counters would overlap.
-    """
-    digest = hashlib.sha256(repr(parts).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-def to_experience(rollouts: list[Rollout], pad_token_id: int) -> Experience:
-    """A right-padded micro-batch. Masks [B, S - 1] mark response tokens shifted by one."""
-    rows = [r.prompt_ids + r.sample.token_ids for r in rollouts]
-    length = max(len(row) for row in rows)
-    sequences = torch.full((len(rows), length), pad_token_id, dtype=torch.long)
-    attention = torch.zeros(len(rows), length, dtype=torch.long)
-    action = torch.zeros(len(rows), length - 1, dtype=torch.long)
-    for i, (row, rollout) in enumerate(zip(rows, rollouts, strict=True)):
-        sequences[i, : len(row)] = torch.tensor(row)
-        attention[i, : len(row)] = 1
-        action[i, len(rollout.prompt_ids) - 1 : len(row) - 1] = 1
-    return Experience(
-        sequences=sequences,
-        attention_mask=attention,
-        action_mask=action,
-        rewards=torch.tensor([r.reward for r in rollouts]),
-        response_length=torch.tensor([len(r.sample.token_ids) for r in rollouts]),
-        truncated=torch.tensor([r.sample.truncated for r in rollouts]),
-        total_length=torch.tensor([len(row) for row in rows]),
-        prompts=[r.prompt for r in rollouts],
-        labels=[r.answer for r in rollouts],
-    )
-
-
-def _reward_statistics(rollouts: list[Rollout], group_size: int) -> dict[str, float]:
-    rewards_PG = torch.tensor([r.reward for r in rollouts]).view(-1, group_size)
-    equal_P = (rewards_PG == rewards_PG[:, :1]).all(-1)
-    lengths = torch.tensor([len(r.sample.token_ids) for r in rollouts], dtype=torch.float)
-    truncated = torch.tensor([r.sample.truncated for r in rollouts], dtype=torch.float)
-    return {
-        "reward": float(rewards_PG.mean()),
-        "groups_without_signal": float(equal_P.float().mean()),
-        "response_length": float(lengths.mean()),
-        "truncated": float(truncated.mean()),
-    }

@@ -14,6 +14,7 @@ import runpy
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from algorithms.openrlhf import cpu
@@ -39,6 +40,10 @@ class Experiment:
         seed: of prompt order and sampling.
         checkpoint_every: rollout steps between checkpoints.
         evaluate_at: increasing fractions of the budget at which to evaluate.
+        reward: the rule that turns verdicts into rewards; see rollouts.rewarded.
+        diagnosed_states: states a worker on which the clip's diagnostics are taken each step.
+        probe_prompts, probe: how many fixed base-model responses carry the entropy probe, and the
+            file that keeps them, shared by the arms.
     """
 
     algorithm: Algorithm
@@ -49,6 +54,10 @@ class Experiment:
     seed: int = 0
     checkpoint_every: int = 10
     evaluate_at: tuple[float, ...] = (0.0, 1.0)
+    reward: str | dict[str, float] = "verified"
+    diagnosed_states: int = 0
+    probe_prompts: int = 0
+    probe: Path = Path("probe.jsonl")
 
 
 def start_ray(gpus: int) -> None:

@@ -8,7 +8,6 @@ its own seed, so a rollout depends on (seed, step, prompt) alone and not on what
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Any
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
@@ -16,14 +15,7 @@ from vllm import SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from algorithms.openrlhf import cpu
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One response: its token ids (end-of-sequence included) and whether the limit cut it."""
-
-    token_ids: list[int]
-    truncated: bool
+from algorithms.openrlhf.rollouts import Sample
 
 
 class EngineActor(RolloutRayActor.__ray_metadata__.modified_class):

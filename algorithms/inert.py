@@ -1,0 +1,59 @@
+"""The inert-arm detector: where an algorithm's gradient is not plain GRPO's.
+
+An arm whose rollouts serve one optimizer step has r = 1 throughout: no clip can act, and what is
+called a clip variant trains exactly as GRPO does. The detector compares d J / d log pi, token by
+token, with that of GRPO (2510.08141 eq. 1; eps 0.2 / 0.2, the arm's own choice of `std`) at the
+same log-probs and rewards. An arm in which no token ever differed is inert.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from algorithms.base import Algorithm
+from algorithms.grpo import GRPO
+
+TOLERANCE = 1e-5  # relative: the same formula in another order of operations is not a difference
+
+
+def reference(algorithm: Algorithm) -> GRPO:
+    """The plain GRPO that an algorithm is compared with."""
+    return GRPO(std=getattr(algorithm, "std", True))
+
+
+def differs_from_grpo(
+    algorithm: Algorithm,
+    log_probs_BT: Tensor,
+    old_log_probs_BT: Tensor,
+    advantages_BT: Tensor,
+    reference_BT: Tensor,
+    mask_BT: Tensor,
+    marks_BT: Tensor | None = None,
+) -> Tensor:
+    """True for each response token whose weight in the policy gradient is not GRPO's, [B, T].
+
+    `reference_BT` are GRPO's advantages of the same rewards. Bonuses and extra samples are not
+    looked at: a coefficient other than 0 or a sample with an advantage is a difference in itself.
+    """
+    own_BT = _slope(algorithm, log_probs_BT, old_log_probs_BT, advantages_BT, mask_BT, marks_BT)
+    grpo = reference(algorithm)
+    theirs_BT = _slope(grpo, log_probs_BT, old_log_probs_BT, reference_BT, mask_BT, None)
+    scale_BT = own_BT.abs() + theirs_BT.abs()
+    return ((own_BT - theirs_BT).abs() > TOLERANCE * scale_BT) & mask_BT.bool()
+
+
+def _slope(
+    algorithm: Algorithm,
+    log_probs_BT: Tensor,
+    old_BT: Tensor,
+    advantages_BT: Tensor,
+    mask_BT: Tensor,
+    marks_BT: Tensor | None,
+) -> Tensor:
+    """d (sum of the objective over response tokens) / d log pi, [B, T]."""
+    with torch.enable_grad():
+        leaf_BT = log_probs_BT.detach().requires_grad_()
+        objective_BT = algorithm.surrogate(leaf_BT, old_BT, advantages_BT, mask_BT, marks_BT)
+        total = torch.where(mask_BT.bool(), objective_BT, torch.zeros_like(objective_BT)).sum()
+        return torch.autograd.grad(total, leaf_BT)[0]

@@ -1,0 +1,228 @@
+"""Rollouts as data: what is sampled, what is measured of it, and the batches made of that.
+
+Nothing here talks to an engine or a worker; the controller does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from openrlhf.trainer.ppo_utils.experience import Experience
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One response: its token ids (end-of-sequence included) and whether the limit cut it."""
+
+    token_ids: list[int]
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled response with its prompt and, once graded, its verdict and its reward."""
+
+    prompt: str
+    answer: str
+    prompt_ids: list[int]
+    sample: Sample
+    text: str
+    correct: bool = False
+    reward: float = 0.0
+
+
+@dataclass
+class Row:
+    """A rollout with a number for each of its T response tokens in every tensor.
+
+    Attributes:
+        log_probs: log pi_old at temperature 1.
+        entropy: H_t of pi_old, nats.
+        tempered: log pi_old^T for each temperature that the algorithm asked for.
+        advantages: the algorithm's.
+        reference: plain GRPO's, for the inert-arm detector.
+        marks: the algorithm's, or zeros.
+    """
+
+    rollout: Rollout
+    log_probs: Tensor
+    entropy: Tensor
+    tempered: dict[float, Tensor] = field(default_factory=dict)
+    advantages: Tensor | None = None
+    reference: Tensor | None = None
+    marks: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Samples of a second rollout to be appended: `coefficient` times the mean of their objective.
+
+    `batch` holds those that have an advantage; the mean is over all `samples` drawn, or over their
+    `tokens` where the objective is a mean over tokens.
+    """
+
+    batch: Experience
+    samples: int
+    tokens: int
+    coefficient: float
+
+
+# Sampling ----------------------------------------------------------------------------------
+
+
+def hashed_seed(*parts: object) -> int:
+    """A 31-bit seed from a hash: neighbouring steps and prompts share no random numbers.
+
+    vLLM gives child i of a request with n samples the seed + i, so plain counters would overlap.
+    """
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def prompt_indices(seed: int, step: int, count: int, size: int) -> list[int]:
+    """Which prompts step `step` (from 1) uses: a fresh permutation of the data set each epoch.
+
+    A function of its arguments alone, the same for every arm: arms see the same prompts.
+    """
+    start = (step - 1) * count
+    chosen = []
+    for position in range(start, start + count):
+        epoch, offset = divmod(position, size)
+        chosen.append(int(_permutation(seed, epoch, size)[offset]))
+    return chosen
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(hashed_seed(seed, "prompts", epoch))
+    return torch.randperm(size, generator=generator)
+
+
+# Rewards -----------------------------------------------------------------------------------
+
+
+def rewarded(
+    rollouts: list[Rollout], correct: list[bool], kind: str | Mapping[str, float], seed: int
+) -> list[Rollout]:
+    """The rollouts with verdicts and rewards.
+
+    Args:
+        rollouts, correct: in one order.
+        kind: "verified": R = 1 for a correct answer and 0 for anything else; {"bernoulli": p} or
+            {"gaussian": sigma}: random, independent of the response (CLIP 2509.26114 section 2.1's
+            control).
+        seed: of random rewards.
+    """
+    rewards = [float(c) for c in correct]
+    if kind != "verified":
+        ((law, parameter),) = dict(kind).items()
+        generator = torch.Generator().manual_seed(seed)
+        if law == "bernoulli":
+            drawn = torch.rand(len(rollouts), generator=generator) < parameter
+        else:
+            drawn = parameter * torch.randn(len(rollouts), generator=generator)
+        rewards = drawn.float().tolist()
+    return [
+        replace(r, correct=c, reward=reward)
+        for r, c, reward in zip(rollouts, correct, rewards, strict=True)
+    ]
+
+
+def statistics(rollouts: list[Rollout], group_size: int) -> dict[str, float]:
+    """What to trace of a step's rollouts."""
+    rewards_PG = torch.tensor([r.reward for r in rollouts]).view(-1, group_size)
+    equal_P = (rewards_PG == rewards_PG[:, :1]).all(-1)
+    count = len(rollouts)
+    return {
+        "reward": float(rewards_PG.mean()),
+        "accuracy": sum(r.correct for r in rollouts) / count,
+        "groups_without_signal": float(equal_P.float().mean()),
+        "response_length": sum(len(r.sample.token_ids) for r in rollouts) / count,
+        "truncated": sum(r.sample.truncated for r in rollouts) / count,
+    }
+
+
+def first_positives(rollouts: list[Rollout], quota: int) -> int:
+    """How many of the rollouts it takes, in order, to have `quota` with a reward above 1/2."""
+    positives = 0
+    for taken, rollout in enumerate(rollouts, start=1):
+        positives += rollout.reward > 0.5
+        if positives == quota:
+            return taken
+    return len(rollouts)
+
+
+# Batches -----------------------------------------------------------------------------------
+
+
+def policy_entropy(rows: list[Row]) -> dict[str, float]:
+    """The entropy of pi_old in nats: mean over responses of the mean over their tokens.
+
+    "entropy" is exact, H_t on the states that pi_old visited (CLIP eq. 4); "entropy_sampled" is
+    the estimate -log pi(a_t) on the same states.
+    """
+    filled = [row for row in rows if len(row.entropy)]
+    count = max(len(filled), 1)
+    return {
+        "entropy": sum(float(row.entropy.mean()) for row in filled) / count,
+        "entropy_sampled": sum(-float(row.log_probs.mean()) for row in filled) / count,
+    }
+
+
+def to_experience(rollouts: list[Rollout], pad_token_id: int) -> Experience:
+    """A right-padded batch. Masks [B, S - 1] mark response tokens shifted by one."""
+    full = [r.prompt_ids + r.sample.token_ids for r in rollouts]
+    length = max(len(row) for row in full)
+    sequences = torch.full((len(full), length), pad_token_id, dtype=torch.long)
+    attention = torch.zeros(len(full), length, dtype=torch.long)
+    action = torch.zeros(len(full), length - 1, dtype=torch.long)
+    for i, (row, rollout) in enumerate(zip(full, rollouts, strict=True)):
+        sequences[i, : len(row)] = torch.tensor(row)
+        attention[i, : len(row)] = 1
+        action[i, len(rollout.prompt_ids) - 1 : len(row) - 1] = 1
+    return Experience(
+        sequences=sequences,
+        attention_mask=attention,
+        action_mask=action,
+        rewards=torch.tensor([r.reward for r in rollouts]),
+        response_length=torch.tensor([len(r.sample.token_ids) for r in rollouts]),
+        truncated=torch.tensor([r.sample.truncated for r in rollouts]),
+        total_length=torch.tensor([len(row) for row in full]),
+        prompts=[r.prompt for r in rollouts],
+        labels=[r.answer for r in rollouts],
+    )
+
+
+def training_batch(rows: list[Row], pad_token_id: int) -> Experience:
+    """The rows as a batch of OpenRLHF's.
+
+    Its fields for a critic, which there is none of, carry what else the objective needs: `returns`
+    the reference advantages and `values` the marks.
+    """
+    batch = to_experience([row.rollout for row in rows], pad_token_id)
+    mask_BT = batch.action_mask.bool()
+    for name, column in (
+        ("action_log_probs", "log_probs"),
+        ("advantages", "advantages"),
+        ("returns", "reference"),
+        ("values", "marks"),
+    ):
+        flat_N = torch.cat([getattr(row, column) for row in rows])
+        setattr(batch, name, torch.zeros(mask_BT.shape).masked_scatter(mask_BT, flat_N))
+    return batch
+
+
+def split(batch_sizes: list[int], flat_N: Tensor) -> list[Tensor]:
+    """The per-token numbers of all rows, apart again."""
+    return list(flat_N.split(batch_sizes))
+
+
+def state_numbers(state: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of an algorithm's state under their trace names."""
+    return {f"state/{k}": float(v) for k, v in state.items() if isinstance(v, int | float)}

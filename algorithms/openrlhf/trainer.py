@@ -1,0 +1,189 @@
+"""The trainer of a policy worker: where the algorithm's objective meets the model's logits.
+
+OpenRLHF keeps the model, DeepSpeed, the optimizer, micro-batching and the replay buffer; the one
+method replaced is `training_step`, where its fixed PPO loss stood. Every term is divided by the
+totals of the whole optimizer step (`loss_batch_info`), so the gradient does not depend on how the
+batch is cut into micro-batches or spread over data-parallel workers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openrlhf.trainer.ray.ppo_actor as ppo_actor
+import torch
+from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
+from torch import Tensor
+
+from algorithms.inert import differs_from_grpo
+from algorithms.objective import aggregate
+from algorithms.openrlhf import cpu
+from algorithms.openrlhf.rollouts import Extra
+
+cpu.patch_trainer(ppo_actor)
+
+
+class PolicyTrainer(ActorPPOTrainer):
+    """OpenRLHF's trainer of one policy worker, maximising the algorithm's objective."""
+
+    def __init__(self, strategy: Any, *args: Any, **kwargs: Any):
+        super().__init__(strategy, *args, **kwargs)
+        self.algorithm = strategy.args.suite.algorithm
+        self.state = self.algorithm.initial_state()
+        self.extra: Extra | None = None
+        self.ranks = 1
+        self.aggregation = strategy.args.actor.loss_agg_mode
+
+    def begin_step(self, state: dict[str, Any], extra: Extra | None, rank: int, ranks: int) -> None:
+        """The controller's state, and this data-parallel rank's share of the extra samples."""
+        self.state, self.extra, self.ranks = state, extra, ranks
+        if extra is not None:
+            self.extra_rows = torch.arange(rank, len(extra.batch.sequences), ranks)
+
+    def training_step(
+        self,
+        experience: Any,
+        kl_ctl: float,
+        step: int,
+        loss_batch_info: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Forward, objective, backward and (at the accumulation boundary) one optimizer step."""
+        self.actor.train()
+        rows = len(experience.sequences)
+        batch = _with_rows(experience, self.extra, self._extra_rows(step))
+        log_probs_BT, output = self.actor(
+            batch["sequences"],
+            batch["action_mask"],
+            attention_mask=batch["attention_mask"],
+            return_output=True,
+            ring_attn_group=self.strategy.ring_attn_group,
+        )
+        main = {name: tensor[:rows] for name, tensor in batch.items()}
+        objective, metrics = self._objective(
+            log_probs_BT[:rows], output.logits[:rows], main, loss_batch_info or {}
+        )
+        if len(log_probs_BT) > rows:
+            added = {name: tensor[rows:] for name, tensor in batch.items()}
+            objective = objective + self._extra_objective(log_probs_BT[rows:], added)
+        self.strategy.backward(-objective, self.actor, self.actor_optim)
+        self.strategy.optimizer_step(self.actor_optim, self.actor, self.actor_scheduler)
+        mask_BT = experience.action_mask
+        weights = dict.fromkeys(metrics, "token" if self.aggregation == "token-mean" else "sample")
+        return {
+            "metrics": {
+                **metrics,
+                "policy_loss": -objective.detach(),
+                "actor_lr": self.actor_scheduler.get_last_lr()[0],
+                "actor_grad_norm": self.strategy.get_grad_norm(self.actor),
+            },
+            "weights": {
+                **weights,
+                "policy_loss": "sample",
+                "actor_lr": None,
+                "actor_grad_norm": None,
+            },
+            "num_samples": float(mask_BT.shape[0]),
+            "num_action_tokens": float(mask_BT.sum().item()),
+        }
+
+    def _objective(
+        self,
+        log_probs_BT: Tensor,
+        logits_BSV: Tensor,
+        batch: dict[str, Tensor],
+        info: dict[str, Any],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """This micro-batch's share of J, and the per-response means to trace."""
+        mask_BT, old_BT = batch["action_mask"], batch["action_log_probs"]
+        advantages_BT, marks_BT = batch["advantages"], batch["values"]
+        total = info.get(
+            "batch_num_tokens" if self.aggregation == "token-mean" else "global_batch_size"
+        )
+        if total is not None:
+            total = total / info["dp_size"]  # DeepSpeed averages gradients over the workers
+
+        def share(values_BT: Tensor) -> Tensor:
+            return aggregate(values_BT, mask_BT, self.aggregation, total=total)
+
+        algorithm = self.algorithm
+        objective = share(
+            algorithm.surrogate(log_probs_BT, old_BT, advantages_BT, mask_BT, marks_BT)
+        )
+        metrics = {}
+        coefficient = algorithm.bonus_coefficient(self.state)
+        if algorithm.has_bonus:  # measured at coefficient 0 too: no controller goes blind
+            with torch.set_grad_enabled(coefficient != 0):
+                values_BT = self.on_responses(algorithm.bonus_statistic, logits_BSV, mask_BT)
+            if coefficient:
+                objective = objective + coefficient * share(values_BT)
+            metrics["bonus_statistic"] = aggregate(values_BT.detach(), mask_BT, self.aggregation)
+        with torch.no_grad():
+            events = algorithm.clip_events(log_probs_BT, old_BT, advantages_BT, mask_BT)
+            events["kl_old"] = old_BT - log_probs_BT
+            differs = differs_from_grpo(
+                algorithm, log_probs_BT, old_BT, advantages_BT, batch["returns"], mask_BT, marks_BT
+            )
+            more = coefficient != 0 or self.extra is not None
+            events["differs_from_grpo"] = torch.ones_like(differs) if more else differs
+            for name, values_BT in events.items():
+                metrics[name] = aggregate(values_BT.float(), mask_BT, self.aggregation)
+        return objective, metrics
+
+    # A second rollout, appended ----------------------------------------------------------------
+
+    def _extra_rows(self, micro_batch: int) -> list[int]:
+        """The extra samples that ride along with a micro-batch: an even share of the rank's."""
+        if self.extra is None:
+            return []
+        count = len(self.replay_buffer) // self.replay_buffer.sample_batch_size
+        position = micro_batch % count
+        bounds = [len(self.extra_rows) * i // count for i in (position, position + 1)]
+        return self.extra_rows[slice(*bounds)].tolist()
+
+    def _extra_objective(self, log_probs_BT: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """The coefficient times these samples' share of the mean over all that were drawn.
+
+        An optimizer step has its part of the samples and so its part of the denominator. DeepSpeed
+        divides what is returned by the ranks and by the micro-batches of an optimizer step.
+        """
+        values_BT = self.algorithm.surrogate(
+            log_probs_BT, batch["action_log_probs"], batch["advantages"], batch["action_mask"]
+        )
+        extra, accumulated = self.extra, max(int(self.strategy.accumulated_gradient), 1)
+        drawn = extra.tokens if self.aggregation == "token-mean" else extra.samples
+        micro_batches = len(self.replay_buffer) // self.replay_buffer.sample_batch_size
+        part = drawn * accumulated / micro_batches  # of one optimizer step
+        total = part / (self.ranks * accumulated)
+        share = aggregate(values_BT, batch["action_mask"], self.aggregation, total=total)
+        return extra.coefficient * share
+
+    @staticmethod
+    def on_responses(statistic: Any, logits_BSV: Tensor, mask_BT: Tensor) -> Tensor:
+        """statistic(logits) on the columns that hold responses; 0 in front of the first one.
+
+        logits_BSV[:, t] predict token t + 1, and column t of mask_BT (T = S - 1) is token t + 1.
+        """
+        columns = mask_BT.bool().any(0).nonzero()
+        first = int(columns[0]) if len(columns) else 0
+        values = statistic(logits_BSV[:, first:-1])
+        return torch.nn.functional.pad(values, (first, 0))
+
+
+_COLUMNS = ("sequences", "attention_mask", "action_mask", "action_log_probs", "advantages")
+
+
+def _with_rows(experience: Any, extra: Extra | None, rows: list[int]) -> dict[str, Tensor]:
+    """A micro-batch's tensors with some extra samples below them, padded to one length."""
+    batch = {name: getattr(experience, name) for name in (*_COLUMNS, "returns", "values")}
+    if not rows:
+        return batch
+    length = max(batch["sequences"].shape[1], extra.batch.sequences.shape[1])
+    for name, tensor in batch.items():
+        more = getattr(extra.batch, name)[rows].to(tensor.device)
+        width = length if name in ("sequences", "attention_mask") else length - 1
+        both = (torch.nn.functional.pad(x, (0, width - x.shape[1])) for x in (tensor, more))
+        batch[name] = torch.cat(list(both))
+    return batch
+
+
+ppo_actor.ActorPPOTrainer = PolicyTrainer

@@ -1,0 +1,110 @@
+"""Run by test_arms.py in a process of its own: every algorithm through one start of the stack.
+
+    python tests/arms_probe.py MODEL OUT
+
+The production controller trains a few steps with one algorithm, then with the next, each from a
+checkpoint of the base model; an arm's lines go to OUT/ARM.jsonl as a worker's recorder writes them.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from algorithms.openrlhf import cpu
+
+cpu.prepare_process()
+
+import ray  # noqa: E402
+
+import algorithms  # noqa: E402
+from algorithms.openrlhf.driver import Experiment, train  # noqa: E402
+from algorithms.openrlhf.flags import command_line  # noqa: E402
+from benchmarks.arithmetic.problems import problems, write_jsonl  # noqa: E402
+from benchmarks.grading import Grader  # noqa: E402
+from suite.ledger import Budget  # noqa: E402
+from suite.worker import Recorder  # noqa: E402
+
+
+def make_policy():
+    from algorithms.openrlhf.actor import PolicyActor
+
+    class AnyPolicy(PolicyActor):
+        """Starts again from the base model with another algorithm."""
+
+        def use(self, algorithm):
+            self.trainer.algorithm = algorithm
+            folder = Path(self.strategy.args.ckpt.path) / "_actor"
+            loaded, _ = self.strategy.load_ckpt(self.actor.model, str(folder), tag="base")
+            assert loaded
+
+    return AnyPolicy
+
+
+def make_controller(out, arms, steps):
+    from algorithms.openrlhf.controller import Controller
+
+    class EveryArm(Controller):
+        def fit(self, global_step=0):
+            with self.suite.make_grader() as self.grader:
+                self.grader.start()
+                group = self.actor_model_group
+                ray.get(group.async_run_method(method_name="save_checkpoint", tag="base"))
+                for name, arm in arms.items():
+                    self.train_arm(name, **arm)
+
+        def train_arm(self, name, algorithm, settings, reward):
+            recorder = Recorder(out / f"{name}.jsonl", 1, Budget("steps", steps), 1)
+            self.recorder, self.ledger = recorder, recorder.ledger
+            self.algorithm = algorithms.load(algorithm, **settings)
+            self.suite = dataclasses.replace(self.suite, reward=reward)
+            self.differed = False
+            group = self.actor_model_group
+            ray.get(group.async_run_method(method_name="use", algorithm=self.algorithm))
+            self.broadcast_to_vllm()
+            step, state = 0, self.algorithm.initial_state()
+            if name == "grpo":
+                self.probe = self._probe_rollouts(step)
+            while not self.ledger.exhausted():
+                step, state = self._train_step(step + 1, state)
+            self.recorder.write("probe", step=step, fraction=1.0, values=self._score_probe())
+            self._warn_if_inert(step)
+
+    return EveryArm
+
+
+def main():
+    model, out = sys.argv[1], Path(sys.argv[2])
+    plan = json.loads((out / "plan.json").read_text())
+    write_jsonl(out / "train.jsonl", problems("train", 200))
+    flags = command_line(
+        plan["train"],
+        gpus=1,
+        device="cpu",
+        seed=0,
+        model=model,
+        dataset=str(out / "train.jsonl"),
+        workspace=out,
+        reward=str(Path(__file__).parent.parent / "benchmarks" / "grading.py"),
+        longest_response=plan["train"]["max_new_tokens"],
+    )
+    experiment = Experiment(
+        algorithm=algorithms.load("grpo"),
+        make_recorder=dict,
+        make_grader=Grader,
+        evaluate=dict,
+        diagnosed_states=64,
+        probe_prompts=16,
+        probe=out / "probe.jsonl",
+    )
+    train(
+        flags,
+        experiment,
+        gpus=1,
+        controller=make_controller(out, plan["arms"], plan["steps"]),
+        policy=make_policy(),
+    )
+
+
+if __name__ == "__main__":
+    main()
