@@ -72,7 +72,7 @@ def plan(
 
 @app.command()
 def status(db: Database = DEFAULT_DB) -> None:
-    """Show every cell of every matrix with its state, progress and cost."""
+    """Show every cell of every matrix with its state, progress and cost; not the lab's runs."""
     from rich.table import Table
 
     from suite.store import connect
@@ -81,7 +81,7 @@ def status(db: Database = DEFAULT_DB) -> None:
         rows = connection.execute(
             """SELECT matrix, arm, seed, status, coalesce(steps, 0), coalesce(gpu_hours, 0),
                       budget_unit, budget, attempts, run
-                 FROM runs ORDER BY matrix, position"""
+                 FROM runs WHERE model NOT IN ('tabular', 'theory') ORDER BY matrix, position"""
         ).fetchall()
     table = Table(
         *("matrix", "arm", "seed", "status", "steps", "GPU-hours", "budget", "attempts", "cell"),
@@ -225,6 +225,32 @@ def sql(
 
 
 @app.command()
+def lab(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Experiments by name or YAML file, or `all`; none lists them."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=2, help="Seeds instead of the file's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the plots; `lab` in the database's folder.")
+    ] = None,
+    db: Database = DEFAULT_DB,
+    markdown: Annotated[Path | None, typer.Option(help="Write the results here as well.")] = None,
+) -> None:
+    """Test the papers' claims about entropy on tabular policies, with the same algorithms.
+
+    Trains what is not finished yet, says for each expectation whether it was reproduced, and draws
+    it as PNG and SVG. A claim that does not reproduce is a finding: the exit status is 0.
+    """
+    from suite.lab import show
+
+    if names:
+        show.run(console, names, Workspace(db), seeds, out, markdown)
+    else:
+        show.catalogue(console)
+
+
+@app.command()
 def doctor() -> None:
     """Print versions and devices, and what is wrong with this installation."""
     from suite.doctor import examine
@@ -268,9 +294,13 @@ def _checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 def _print_report(
     db: Path, matrix: str, markdown: Path | None = None, csv: Path | None = None
 ) -> None:
+    from suite.lab.outcome import names as lab_experiments
     from suite.report import leaderboard, matrices
 
-    known = matrices(db)
+    in_lab = lab_experiments(db)
+    known = [name for name in matrices(db) if name not in in_lab]
+    if matrix in in_lab:
+        raise typer.BadParameter(f"{matrix!r} is an experiment of the lab: `suite lab {matrix}`")
     name = matrix or (known[0] if known else "")
     if name not in known:
         raise typer.BadParameter(f"no matrix {name!r} in {db}; there are: {', '.join(known)}")

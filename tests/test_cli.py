@@ -82,7 +82,7 @@ def history(folder):
 
 def test_help_of_every_verb(suite):
     assert "equal measured compute" in suite("--help").stdout
-    for verb in ("run", "plan", "status", "report", "sql", "doctor"):
+    for verb in ("run", "plan", "status", "report", "sql", "lab", "doctor"):
         helped = suite(verb, "--help")
         assert helped.returncode == 0 and verb in helped.stdout
 

@@ -15,6 +15,7 @@ HEAVY = (
     "openrlhf",
     "streamlit",
     "math_verify",
+    "matplotlib",
 )
 
 
@@ -27,7 +28,9 @@ def loaded_after(code, repo):
     return ran.stdout.splitlines()[-1].split()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plan", "matrix.yaml"], ["plan", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plan", "matrix.yaml"], ["plan", "--help"], ["lab"]]
+)
 def test_help_and_plan_load_nothing_heavy(arguments, repo):
     code = (
         f"sys.argv = ['suite', *{arguments!r}]\n"
