@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import special
 
-from suite.stats import Interval, Spread, above, paired, resampled_means, spread, stretched
+from suite.intervals import Interval, Spread, above, paired, resampled_means, spread, stretched
 
 FLIPS = 9999  # random sign flips of a test: no p-value below 1 / 10,000
-SMALLEST = 1e-9  # p-value of a t test at which it stops counting
+SMALLEST = 1e-12  # a t test's p-value is not followed below this
 ROUNDING = 1e-12  # a flipped difference this close to the measured one is as large
 
 
@@ -67,10 +67,10 @@ def compare_arms(
     """Each other arm of `scores` against the reference, corrected for their number.
 
     scores: one array an arm, [problems] or [seeds, problems], all of one shape with the same seeds
-    and problems in the same order; clusters: as in `suite.stats.paired_bootstrap`.
+    and problems in the same order; clusters: as in `paired_bootstrap`.
 
     The interval of a difference is the crossed bootstrap of `paired_bootstrap`, stretched to
-    Student's t as in `suite.stats.hierarchical_interval`, at level 1 - (1 - level) / arms
+    Student's t as in `hierarchical_interval`, at level 1 - (1 - level) / arms
     (Bonferroni, so that all hold together). The p-value is the larger of two: the t test on the
     same standard error, and the sign-flip test on problems (Fisher 1935, "The design of
     experiments"; counted as (hits + 1) / (flips + 1), Phipson and Smyth 2010), which holds where
@@ -160,8 +160,8 @@ def minimum_detectable_effect(
     if not (standard_error >= 0 and comparisons >= 1 and 0 < level < 1 and 0 < power < 1):
         raise ValueError("need standard_error ≥ 0, comparisons ≥ 1, and level and power in (0, 1)")
     tail = (1 - level) / 2 / comparisons
-    quantiles = stats.t.ppf([1 - tail, power], degrees)
-    return float(quantiles.sum() * standard_error)
+    quantiles = [special.stdtrit(degrees, share) for share in (1 - tail, power)]
+    return float(sum(quantiles) * standard_error)
 
 
 def interquartile_mean(scores: ArrayLike) -> float:
@@ -223,11 +223,14 @@ def _t_test(measured: Spread) -> float:
     if measured.error == 0:
         return float(abs(measured.mean) <= ROUNDING)
     ratio = abs(measured.mean) / measured.error
-    if measured.student(1 - SMALLEST) <= ratio:
-        return SMALLEST
-    return float(
-        1 - optimize.brentq(lambda level: measured.student(level) - ratio, 0, 1 - SMALLEST)
-    )
+    low, high = np.log(SMALLEST), 0.0
+    for _ in range(40):  # halving: the quantile falls as p rises
+        middle = (low + high) / 2
+        if measured.student(1 - float(np.exp(middle))) > ratio:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp(high))
 
 
 def _detectable(measured: Spread, level: float, power: float = 0.8) -> float:
