@@ -168,8 +168,8 @@ def interquartile_mean(scores: ArrayLike) -> float:
     """Mean of the middle half of all scores: robust as the median, steadier.
 
     scores: any shape, e.g. [runs, benchmarks]. The floor(count / 4) smallest and as many largest
-    are dropped, all runs and benchmarks together (Agarwal et al. 2021, arXiv:2108.13264, section
-    4.3, and their rliable). It says nothing about the hardest and the easiest quarter.
+    are dropped, all runs and benchmarks together (Agarwal et al. 2021, arXiv:2108.13264, and
+    their rliable). It says nothing about the hardest and the easiest quarter.
 
     Raises ValueError when there are none or one is not finite.
     """
@@ -186,7 +186,7 @@ def interquartile_interval(
     """The interquartile mean and its interval over training runs, the benchmarks being fixed.
 
     scores: [runs, benchmarks]. The stratified percentile bootstrap of Agarwal et al. 2021
-    (arXiv:2108.13264, section 4.1): runs are drawn with replacement, for each benchmark apart.
+    (arXiv:2108.13264): runs are drawn with replacement, for each benchmark apart.
     With few runs (under about 10) it is too narrow, as they show.
 
     Raises ValueError when scores are not two-dimensional, empty or not finite.
@@ -208,7 +208,7 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
 
     a: [runs of a, benchmarks], b: [runs of b, benchmarks]. The Mann-Whitney statistic of each
     benchmark over runs of a times runs of b, averaged over benchmarks (Agarwal et al. 2021,
-    arXiv:2108.13264, section 4.3). It knows who wins, not by how much.
+    arXiv:2108.13264). It knows who wins, not by how much.
 
     Raises ValueError when the benchmarks differ in number, or as `interquartile_interval`.
     """

@@ -55,7 +55,7 @@ class Spread(NamedTuple):
         """Standard errors to either side of the mean at this level.
 
         Student's t of each level's own degrees of freedom, weighted by its variance: Cochran's
-        approximation (Cochran and Cox 1957, "Experimental designs", section 4.14), conservative.
+        approximation (Cochran and Cox 1957, "Experimental designs"), conservative.
         """
         weights = np.array([self.of_seeds, self.of_problems])
         if weights.sum() == 0:
@@ -102,8 +102,8 @@ def hierarchical_interval(
     their scores, or one minus these, that is Kish's m = (Σx)² / Σx². So d enters as d^w,
     w = m² / (m² + 3²), an own choice made by simulation: d = 1, the worst case, for m = 0, the
     measured one for many. Where every score is 0 or 1 and only one or two differ from the rest,
-    the end near them is Poisson's one-sided one, the modified interval of the same paper (section
-    4.1.1). From m = 8 to 16 the bootstrap takes over.
+    the end near them is Poisson's one-sided one, the modified interval of the same paper.
+    From m = 8 to 16 the bootstrap takes over.
 
     Raises ValueError when scores are empty, not two-dimensional, not finite or outside [0, 1].
     """

@@ -65,10 +65,10 @@ def predict_pass_at_k(
     n (otherwise `suite.stats.pass_at_k` measures it); draws: from the posterior.
 
     The solve rates are taken to follow one Beta law, so the counts are beta-binomial (Kazdan et
-    al. 2025, arXiv:2510.05197, predict pass@k so; they maximise a likelihood). Here the law keeps
-    its uncertainty: its two shapes have a posterior on a grid, the prior even in their logarithms
+    al. 2025, arXiv:2510.05197, predict pass@k so). Here the law keeps its uncertainty: its two
+    shapes have a posterior on a grid, the prior even in their logarithms
     (0.02 … 10 for right, 0.02 … 20,000 for wrong). Given the shapes α and β a problem's rate is
-    Beta(α + c, β + n - c) (Gelman et al., "Bayesian data analysis", chapter 5.3), and its pass@k
+    Beta(α + c, β + n - c) (Gelman et al., "Bayesian data analysis", chapter 5), and its pass@k
     is 1 - (1 - rate)^k: draws of shapes and rates give the mean over these problems and its
     interval, 1 - B(α, β + k) / B(α, β) that of the population. Both are credible intervals.
 
