@@ -1,79 +1,19 @@
-"""The statistics against closed forms, published numbers and simulated truth."""
-
-import itertools
-import json
-import math
-from pathlib import Path
+"""Intervals and paired differences against closed forms and simulated truth."""
 
 import numpy as np
 import pytest
+from scipy import stats as distributions
 
-from suite.stats import mean_interval, paired_bootstrap, pass_at_k
-
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "model_outputs"
+from suite.stats import (
+    hierarchical_interval,
+    mean_interval,
+    paired_bootstrap,
+    sampling_interval,
+)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
-
-
-# ---------------------------------------------------------------- pass@k
-
-
-@pytest.mark.parametrize("n", range(1, 13))
-def test_pass_at_k_is_the_share_of_k_subsets_with_a_correct_sample(n):
-    c = np.arange(n + 1)
-    for k in range(1, n + 1):
-        exact = [1 - math.comb(n - correct, k) / math.comb(n, k) for correct in c]
-        np.testing.assert_allclose(pass_at_k(n, c, k), exact, rtol=1e-13, atol=0)
-
-
-def test_pass_at_k_counts_subsets_one_by_one():
-    # 5 samples, 2 correct, k = 2: of 10 pairs, 3 hold only wrong ones.
-    pairs = list(itertools.combinations([True, True, False, False, False], 2))
-    assert sum(map(any, pairs)) == 7
-    assert pass_at_k(5, 2, 2) == pytest.approx(0.7, abs=1e-15)
-
-
-def test_pass_at_k_is_exact_at_the_ends_and_precise_where_tiny():
-    assert pass_at_k(1024, 0, 1024) == 0.0
-    assert pass_at_k(10, 8, 3) == 1.0
-    assert pass_at_k(1024, 1, 1024) == 1.0
-    assert pass_at_k(10**6, 1, 1) == pytest.approx(1e-6, rel=1e-14)
-    exact = 1 - math.comb(1024 - 3, 64) / math.comb(1024, 64)
-    assert pass_at_k(1024, 3, 64) == pytest.approx(exact, rel=1e-13)
-
-
-def test_pass_at_k_broadcasts_and_keeps_the_shape():
-    n, c = np.array([[4], [8]]), np.array([0, 1, 4])
-    result = pass_at_k(n, c, 2)
-    assert result.shape == (2, 3)
-    assert result[0, 1] == pytest.approx(0.5) and result[1, 1] == pytest.approx(0.25)
-    assert pass_at_k(np.array([], int), np.array([], int), 1).shape == (0,)
-
-
-@pytest.mark.parametrize(
-    ("n", "c", "k"),
-    [([8, 3], [1, 1], 4), (8, -1, 1), (8, 9, 1), (8, 1, 0), (8.5, 1, 1), (8, np.nan, 1)],
-)
-def test_pass_at_k_refuses(n, c, k):
-    with pytest.raises(ValueError):
-        pass_at_k(n, c, k)
-
-
-def test_pass_at_k_equals_every_published_value_of_large_language_monkeys():
-    path = DATA / "passk_llmonkeys.jsonl"
-    if not path.exists():
-        pytest.skip(f"no published values at {path}")
-    rows = [json.loads(line) for line in path.open()]
-    by_k: dict[int, list[tuple[int, int, float]]] = {}
-    for row in rows:
-        for k, published in row["pass_at_k"].items():
-            by_k.setdefault(int(k), []).append((row["n"], row["c"], published))
-    assert sum(map(len, by_k.values())) > 1000
-    for k, cases in by_k.items():
-        n, c, published = map(np.array, zip(*cases, strict=True))
-        np.testing.assert_allclose(pass_at_k(n, c, k), published, rtol=0, atol=1e-9)
 
 
 # ---------------------------------------------------------------- the interval of a mean
@@ -136,6 +76,132 @@ def test_interval_narrows_with_problems_and_depends_on_the_generator_only():
 def test_interval_refuses(values):
     with pytest.raises(ValueError):
         mean_interval(values, rng=rng())
+
+
+# ---------------------------------------------------------------- solve rates, sampled
+
+
+def solve_rates(generator, mean: float, concentration: float, shape):
+    """Beta(mean · concentration, (1 - mean) · concentration); concentration 0 is all or nothing."""
+    if concentration == 0:
+        return (generator.random(shape) < mean).astype(float)
+    return generator.beta(mean * concentration, (1 - mean) * concentration, shape)
+
+
+@pytest.mark.parametrize(
+    ("mean", "concentration", "samples"),
+    [
+        (0.01, 0.5, 64),
+        (0.02, 0.5, 64),
+        (0.02, 3, 64),
+        (0.02, 10, 1024),
+        (0.05, 1, 64),
+        (0.1, 1, 1024),
+        (0.5, 1, 64),
+        (0.5, 20, 16),
+        (0.95, 1, 64),
+        (0.98, 0.5, 64),
+        (0.98, 3, 64),
+    ],
+)
+def test_interval_covers_the_population_mean_of_thirty_sampled_problems(
+    mean, concentration, samples
+):
+    # Mean ± 1.96 standard errors covers 50 to 80 % in the settings near 0 and 1.
+    generator, hits, draws = rng(int(1000 * mean + concentration)), 0, 2000
+    for _ in range(draws):
+        correct = generator.binomial(samples, solve_rates(generator, mean, concentration, 30))
+        interval = mean_interval(correct / samples, rng=generator, resamples=300)
+        hits += interval.low <= mean <= interval.high
+    assert 0.93 <= hits / draws <= 0.98
+
+
+def test_interval_of_solved_or_unsolved_problems_never_covers_too_rarely():
+    # Without simulation: the 31 intervals of 30 problems, weighted by the binomial law.
+    solved = np.arange(31)
+    intervals = [mean_interval(solved[1:] <= count, rng=rng(count)) for count in solved]
+    low, high = (np.array([x[end] for x in intervals]) for end in (1, 2))
+    share = solved / 30
+    naive = 1.96 * np.sqrt(share * (1 - share) / 29)
+    rates = np.arange(1, 200) / 200
+    law = distributions.binom.pmf(solved, 30, rates[:, None])
+    covered = (law * ((low <= rates[:, None]) & (rates[:, None] <= high))).sum(axis=1)
+    assert covered.min() > 0.93 and covered.max() < 0.991
+    assert 0.95 < covered.mean() < 0.97
+    plain = (law * (np.abs(share - rates[:, None]) <= naive)).sum(axis=1)
+    assert plain[2] == pytest.approx(0.364, abs=1e-3)  # at a rate of 0.015: 1 - 0.985^30
+    assert plain[6] == pytest.approx(0.656, abs=1e-3)  # at 0.035
+
+
+def test_few_problems_have_a_score_interval_too():
+    # One of two solved: two coin flips, Student's quantile counting for a tenth of the way.
+    interval = mean_interval([0, 1], rng=rng())
+    assert interval.low < 0.1 and interval.high > 0.9
+    assert mean_interval([0, 0, 1], rng=rng()).low < 0.02
+
+
+@pytest.mark.parametrize(
+    ("mean", "concentration", "samples"), [(0.02, 1, 64), (0.5, 2, 4), (0.5, 2, 64), (0.98, 1, 16)]
+)
+def test_fixed_problems_have_their_own_narrower_interval(mean, concentration, samples):
+    generator = rng(20)
+    rates = solve_rates(generator, mean, concentration, 30)
+    within, population, draws = 0, 0, 1000
+    for _ in range(draws):
+        correct = generator.binomial(samples, rates)
+        mine = sampling_interval(np.full(30, samples), correct)
+        within += mine.low <= rates.mean() <= mine.high
+        other = mean_interval(correct / samples, rng=generator, resamples=100)
+        population += other.low <= rates.mean() <= other.high
+        assert mine.high - mine.low < other.high - other.low
+    assert within / draws >= 0.93  # near 1 nearly always: few wrong samples, a cautious guess
+    assert population / draws > 0.99  # for these problems the population's interval is too wide
+
+
+def test_sampling_interval_by_hand():
+    # Nothing right in 30 · 16 tries: p = 0.5 / 17, so (1 - p) p / p (1 - p) · 30 · 16 trials.
+    interval = sampling_interval(np.full(30, 16), np.zeros(30))
+    assert interval == pytest.approx((0, 0, 1.959964**2 / (480 + 1.959964**2)), abs=1e-6)
+    mirrored = sampling_interval(np.full(30, 16), np.full(30, 16))
+    assert mirrored == pytest.approx((1, 1 - interval.high, 1), abs=1e-12)
+    for n, c in (([], []), ([4], [5]), (4, 2), ([4, 0], [1, 0])):
+        with pytest.raises(ValueError):
+            sampling_interval(n, c)
+
+
+# ---------------------------------------------------------------- seeds of training
+
+
+@pytest.mark.parametrize(("seeds", "problems", "shift"), [(2, 30, 0.3), (3, 200, 0.3), (5, 30, 0)])
+def test_interval_over_seeds_covers_the_mean_over_all_seeds(seeds, problems, shift):
+    generator, hits, draws = rng(seeds), 0, 800
+    for _ in range(draws):
+        rates = solve_rates(generator, 0.5, 2, problems)
+        effect = 1 + shift * np.clip(generator.normal(0, 0.4, (seeds, 1)), -1, 1)
+        correct = generator.binomial(16, rates * effect / (1 + shift))
+        interval = hierarchical_interval(correct / 16, rng=generator, resamples=300)
+        hits += interval.low <= 0.5 / (1 + shift) <= interval.high
+    assert 0.93 <= hits / draws <= 0.985
+
+
+def test_one_seed_is_the_interval_over_problems():
+    scores = rng(13).random(40)
+    assert hierarchical_interval(scores[None], rng=rng(2)) == mean_interval(scores, rng=rng(2))
+
+
+def test_seeds_that_agree_add_nothing_and_seeds_that_differ_widen():
+    scores = rng(14).random(100) * 0.6 + 0.2
+    one = mean_interval(scores, rng=rng())
+    agreeing = hierarchical_interval(np.tile(scores, (4, 1)), rng=rng())
+    assert agreeing.high - agreeing.low == pytest.approx(one.high - one.low, rel=0.05)
+    apart = hierarchical_interval(scores + np.array([[0.2], [-0.2], [0.1], [-0.1]]), rng=rng())
+    assert apart.high - apart.low > 2 * (one.high - one.low)
+
+
+@pytest.mark.parametrize("scores", [[0.5, 0.5], [[]], [[0.5, np.nan]], [[0.5, 1.5]]])
+def test_interval_over_seeds_refuses(scores):
+    with pytest.raises(ValueError):
+        hierarchical_interval(scores, rng=rng())
 
 
 # ---------------------------------------------------------------- paired differences
