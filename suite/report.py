@@ -1,15 +1,19 @@
-"""The comparison: a leaderboard of a matrix with intervals, for the terminal, Markdown and CSV."""
+"""The comparison of a matrix: scores, and paired differences, for terminal, Markdown and CSV."""
 
 from __future__ import annotations
 
 import csv
+import zlib
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 
+from suite import stats
 from suite.store import connect
 
 
@@ -58,95 +62,150 @@ def matrices(db: Path) -> list[str]:
 
 
 def leaderboard(db: Path, matrix: str) -> list[Report]:
-    """One report a benchmark: the base model first, then the arms by pass@1."""
+    """Two reports a benchmark and model: the scores, and the arms against the baseline."""
     with connect(db) as connection:
         found = connection.execute(
             "SELECT DISTINCT benchmark, model FROM pass_at_k WHERE matrix = ? ORDER BY ALL",
             [matrix],
         ).fetchall()
-        return [_benchmark(connection, matrix, *pair) for pair in found]
+        reports = []
+        for benchmark, model in found:
+            scores = Scores.read(connection, matrix, benchmark, model)
+            reports.append(_scores(connection, scores))
+            reports += _against_baseline(scores)
+        return reports
 
 
-def _benchmark(connection: Any, matrix: str, benchmark: str, model: str) -> Report:
-    scope = [matrix, benchmark, model]
-    ks = [
-        k
-        for (k,) in connection.execute(
+@dataclass(frozen=True)
+class Scores:
+    """Counts of a benchmark: (arm, seed) -> problem -> (n, correct); `base` has the seeds alone."""
+
+    matrix: str
+    benchmark: str
+    model: str
+    ks: list[int]
+    arms: dict[tuple[str, int], dict[str, tuple[int, int]]]
+    base: dict[int, dict[str, tuple[int, int]]]
+
+    @classmethod
+    def read(cls, connection: Any, matrix: str, benchmark: str, model: str) -> Scores:
+        """The last complete evaluation of each run, and the base model's."""
+        rows = connection.execute(
+            """SELECT c.arm, c.seed, e.step, e.fraction, e.problem, e.n, e.correct
+                 FROM data.cells c JOIN evals e USING (run)
+                 JOIN data.points p USING (run, step, fraction)
+                WHERE c.matrix = ? AND c.model = ? AND e.benchmark = ?
+                ORDER BY c.position, e.fraction, e.problem""",
+            [matrix, model, benchmark],
+        ).fetchall()
+        points: dict[tuple[str, int], dict[float, dict[str, tuple[int, int]]]] = {}
+        base: dict[int, dict[str, tuple[int, int]]] = {}
+        for arm, seed, step, fraction, problem, n, correct in rows:
+            if step == 0:
+                base.setdefault(seed, {})[problem] = (n, correct)
+            else:
+                at = points.setdefault((arm, seed), {}).setdefault(fraction, {})
+                at[problem] = (n, correct)
+        ks = connection.execute(
             """SELECT DISTINCT k FROM pass_at_k
                 WHERE matrix = ? AND benchmark = ? AND model = ? ORDER BY k""",
-            scope,
+            [matrix, benchmark, model],
         ).fetchall()
-    ]
-    base = connection.execute(
-        """SELECT k, any_value(score), any_value(low), any_value(high), any_value(problems),
-                  any_value(samples)
-             FROM pass_at_k WHERE matrix = ? AND benchmark = ? AND model = ? AND step = 0
-            GROUP BY k""",
-        scope,
-    ).fetchall()
-    first = connection.execute(
-        """SELECT arg_min(value, step) FILTER (metric = 'entropy'),
-                  arg_min(value, step) FILTER (metric = 'response_length')
-             FROM traces WHERE run = (
-                  SELECT run FROM leaderboard
-                   WHERE matrix = ? AND benchmark = ? AND model = ? ORDER BY run LIMIT 1)""",
-        scope,
-    ).fetchone()
-    final = connection.execute(
-        """SELECT arm, seed, k, score, low, high, entropy, response_length, gpu_hours, overshoot,
-                  steps FROM leaderboard
-            WHERE matrix = ? AND benchmark = ? AND model = ? ORDER BY k, score DESC""",
-        scope,
-    ).fetchall()
+        last = {run: by_fraction[max(by_fraction)] for run, by_fraction in points.items()}
+        return cls(matrix, benchmark, model, [k for (k,) in ks], last, base)
+
+    def seeds(self, arm: str) -> list[int]:
+        """The seeds with which an arm has been scored."""
+        return sorted(seed for name, seed in self.arms if name == arm)
+
+    def names(self) -> list[str]:
+        """The arms, best pass@k first for the smallest k."""
+        names = list(dict.fromkeys(arm for arm, _ in self.arms))
+        return sorted(names, key=lambda arm: -self.of(arm, self.ks[0]).mean())
+
+    def of(self, arm: str | None, k: int, seeds: list[int] | None = None) -> NDArray[np.float64]:
+        """pass@k of an arm (None: the base model), [seeds, problems]."""
+        if arm is None:
+            counts = [self.base[seed] for seed in seeds or sorted(self.base)]
+        else:
+            counts = [self.arms[arm, seed] for seed in seeds or self.seeds(arm)]
+        problems = sorted(set.intersection(*(set(one) for one in counts)))
+        tables = [np.array([one[problem] for problem in problems]) for one in counts]
+        return np.array([stats.pass_at_k(table[:, 0], table[:, 1], k) for table in tables])
+
+    def rng(self, *names: object) -> np.random.Generator:
+        """The same numbers give the same intervals."""
+        text = f"{self.matrix} {self.benchmark} {self.model} {names}"
+        return np.random.default_rng(zlib.crc32(text.encode()))
+
+    def cell(self, arm: str | None, k: int, seeds: list[int] | None = None) -> str:
+        """ "0.829 [0.794, 0.861]", the interval over seeds and problems."""
+        values_SP = self.of(arm, k, seeds)
+        rng = self.rng(arm, k, seeds)
+        if len(values_SP) == 1:
+            found = stats.mean_interval(values_SP[0], rng=rng)
+        else:
+            found = stats.hierarchical_interval(values_SP, rng=rng)
+        return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _scores(connection: Any, scores: Scores) -> Report:
+    """The leaderboard: the base model, the arms by pass@1, and their seeds where there are more."""
+    numbers = _run_numbers(connection, scores)
     rows = []
-    if base:
-        scores = {row[0]: row[1:4] for row in base}
-        rows.append(
-            ["base model", "", *(_score(scores.get(k)) for k in ks), *_numbers(first), "", "", ""]
-        )
-    arms = dict.fromkeys((arm, seed) for arm, seed, k, *_ in final if k == ks[0])
-    for arm, seed in arms:
-        mine = {row[2]: row for row in final if row[:2] == (arm, seed)}
-        *_, entropy, length, hours, overshoot, steps = mine[ks[0]]
-        rows.append(
-            [
-                arm,
-                str(seed),
-                *(_score(mine[k][3:6] if k in mine else None) for k in ks),
-                *_numbers((entropy, length)),
-                f"{hours:.4f}",
-                f"{overshoot:+.1%}",
-                str(steps),
-            ]
-        )
-    columns = ["arm", "seed", *(f"pass@{k}" for k in ks)]
+    if scores.base:
+        cells = [scores.cell(None, k) for k in scores.ks]
+        first = [n["first"] for n in numbers.values() if n["first"][0] is not None]
+        rows.append(["base model", "", *cells, *_texts(_means(first)), "", "", ""])
+    for arm in scores.names():
+        seeds = scores.seeds(arm)
+        groups = [seeds] if len(seeds) == 1 else [seeds, *([seed] for seed in seeds)]
+        for group in groups:
+            label = str(group[0]) if len(group) == 1 else f"all {len(group)}"
+            cells = [scores.cell(arm, k, group) for k in scores.ks]
+            entropy, length, hours, overshoot, steps = _means(
+                [numbers[arm, seed]["last"] for seed in group]
+            )
+            cost = [f"{hours:.4f}", f"{overshoot:+.1%}", f"{steps:g}"]
+            rows.append([arm, label, *cells, *_texts((entropy, length)), *cost])
+    columns = ["arm", "seed", *(f"pass@{k}" for k in scores.ks)]
     columns += ["entropy", "length", "GPU-hours", "overshoot", "steps"]
-    unfinished = connection.execute(
-        """SELECT arm, seed, status, coalesce(steps, 0) FROM runs
-            WHERE matrix = ? AND model = ? AND status <> 'finished' ORDER BY position""",
-        [matrix, model],
+    title = f"{scores.matrix}: {scores.benchmark}, {Path(scores.model).name}"
+    return Report(title, columns, rows, _notes(connection, scores))
+
+
+def _run_numbers(connection: Any, scores: Scores) -> dict[tuple[str, int], dict[str, tuple]]:
+    """(arm, seed) -> (entropy, length) at the first step, and the numbers of the last one."""
+    found = connection.execute(
+        """SELECT c.arm, c.seed,
+                  arg_min(value, step) FILTER (metric = 'entropy'),
+                  arg_min(value, step) FILTER (metric = 'response_length'),
+                  arg_max(value, step) FILTER (metric = 'entropy'),
+                  arg_max(value, step) FILTER (metric = 'response_length'),
+                  max(value) FILTER (metric = 'gpu_hours'),
+                  max(value) FILTER (metric = 'budget_fraction'), max(step)
+             FROM data.cells c JOIN data.traces t USING (run)
+            WHERE c.matrix = ? AND c.model = ? GROUP BY ALL""",
+        [scores.matrix, scores.model],
     ).fetchall()
-    inert = connection.execute(
-        "SELECT arm, seed FROM runs WHERE matrix = ? AND model = ? AND inert ORDER BY position",
-        [matrix, model],
-    ).fetchall()
-    notes = _notes(base, ks, final)
-    notes += [
-        f"{arm} (seed {seed}): inert arm, its gradient never differed from plain GRPO's."
-        for arm, seed in inert
-    ]
-    notes += [
-        f"{arm} (seed {seed}): {status} after {steps} steps; what is shown of it is not its last."
-        for arm, seed, status, steps in unfinished
-    ]
-    return Report(f"{matrix}: {benchmark}, {Path(model).name}", columns, rows, notes)
+    return {
+        (arm, seed): {"first": (e0, l0), "last": (e1, l1, hours, spent - 1, steps)}
+        for arm, seed, e0, l0, e1, l1, hours, spent, steps in found
+        if (arm, seed) in scores.arms
+    }
 
 
-def _score(score: tuple[float, float, float] | None) -> str:
-    return "" if score is None else f"{score[0]:.3f} [{score[1]:.3f}, {score[2]:.3f}]"
+def _means(rows: list[tuple]) -> tuple:
+    """Column by column; None where there is nothing."""
+    if not rows:
+        return (None, None)
+    return tuple(
+        None if any(v is None for v in column) else float(np.mean(column))
+        for column in zip(*rows, strict=True)
+    )
 
 
-def _numbers(pair: tuple[float | None, float | None]) -> list[str]:
+def _texts(pair: tuple[float | None, float | None]) -> list[str]:
     entropy, length = pair
     return [
         "" if entropy is None else f"{entropy:.3f}",
@@ -154,22 +213,81 @@ def _numbers(pair: tuple[float | None, float | None]) -> list[str]:
     ]
 
 
-def _notes(base: list[tuple], ks: list[int], final: list[tuple]) -> list[str]:
+def _notes(connection: Any, scores: Scores) -> list[str]:
     notes = ["Brackets: 95 % interval over problems. Entropy: nats a token, policy, T = 1."]
-    if base:
-        problems, samples = base[0][4:6]
-        notes.append(f"{problems} problems, {samples} samples each.")
-        if samples in ks:
-            notes.append(f"pass@{samples} is k = n: a coin flip per problem at the margin.")
-        low, high = next(row[2:4] for row in base if row[0] == ks[0])
-        for arm, seed, k, score, arm_low, arm_high, *_ in final:
-            if k == ks[0]:
-                verdict = (
-                    "above the base model"
-                    if arm_low > high
-                    else "below the base model"
-                    if arm_high < low
-                    else "no difference from the base model shown"
-                )
-                notes.append(f"{arm} (seed {seed}): pass@{k} {score:.3f}, {verdict}.")
+    if any(len(scores.seeds(arm)) > 1 for arm in scores.names()):
+        notes[0] = notes[0].replace("problems", "problems and seeds where there are more", 1)
+    counts = [n for one in [*scores.base.values(), *scores.arms.values()] for n, _ in one.values()]
+    if counts:
+        problems = len(next(iter([*scores.arms.values(), *scores.base.values()])))
+        notes.append(f"{problems} problems, {max(counts)} samples each.")
+        if max(counts) in scores.ks:
+            notes.append(f"pass@{max(counts)} is k = n: a coin flip per problem at the margin.")
+    notes += _comparisons_with_base(scores)
+    for arm, seed, status, steps, inert in connection.execute(
+        """SELECT arm, seed, status, coalesce(steps, 0), coalesce(inert, false) FROM runs
+            WHERE matrix = ? AND model = ? ORDER BY position""",
+        [scores.matrix, scores.model],
+    ).fetchall():
+        if inert:
+            notes.append(
+                f"{arm} (seed {seed}): inert arm, its gradient never differed from plain GRPO's."
+            )
+        if status != "finished":
+            notes.append(
+                f"{arm} (seed {seed}): {status} after {steps} steps; what is shown of it is not "
+                "its last."
+            )
     return notes
+
+
+def _comparisons_with_base(scores: Scores) -> list[str]:
+    """A line an arm: whether it is above the base model at the smallest k."""
+    notes = []
+    k = scores.ks[0]
+    for arm in scores.names():
+        seeds = [seed for seed in scores.seeds(arm) if seed in scores.base]
+        if not seeds:
+            continue
+        both = {"it": scores.of(arm, k, seeds), "the base model": scores.of(None, k, seeds)}
+        (found,) = stats.compare_arms(both, "the base model", rng=scores.rng(arm, k, "base"))
+        notes.append(f"{arm}: pass@{k} {scores.of(arm, k).mean():.3f}, {found.verdict}.")
+    return notes
+
+
+def _against_baseline(scores: Scores) -> list[Report]:
+    """Each arm's paired difference from GRPO (or the first arm), corrected for their number."""
+    arms = scores.names()
+    if len(arms) < 2:
+        return []
+    first = next(iter(scores.arms))[0]
+    baseline = "grpo" if "grpo" in arms else first
+    shared = sorted(set.intersection(*(set(scores.seeds(arm)) for arm in arms)))
+    if not shared:
+        return []
+    rows: dict[str, list[str]] = {arm: [arm] for arm in arms if arm != baseline}
+    smallest = {}
+    for k in scores.ks:
+        tables = {arm: scores.of(arm, k, shared) for arm in arms}
+        for found in stats.compare_arms(tables, baseline, rng=scores.rng(k, "baseline")):
+            said = found.verdict.split()[0] if found.shown else "not shown"
+            rows[found.arm].append(
+                f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {said}"
+            )
+            smallest[k] = max(smallest.get(k, 0.0), found.detectable)
+    together = " together" if len(rows) > 1 else ""
+    sizes = ", ".join(f"±{size:.3f} at pass@{k}" for k, size in smallest.items())
+    notes = [
+        f"Difference from {baseline} on the same problems{_seeds_text(shared)}; the intervals hold "
+        f"at 95 %{together} (Bonferroni), and Holm's test agrees where a winner is named.",
+        f"What a comparison as noisy as these would show in four of five repetitions: {sizes}.",
+    ]
+    if len(shared) == 1:
+        notes.append("One seed: nothing here says that another seed would agree.")
+    title = f"{scores.matrix}: {scores.benchmark}, {Path(scores.model).name}: against {baseline}"
+    columns = ["arm", *(f"pass@{k}" for k in scores.ks)]
+    return [Report(title, columns, list(rows.values()), notes)]
+
+
+def _seeds_text(seeds: list[int]) -> str:
+    return "" if len(seeds) == 1 else f" and the {len(seeds)} seeds that all arms have"

@@ -168,6 +168,7 @@ class _Watch:
         self._log = workspace.cell(cells[0].id) / f"attempt-{self._attempts[cells[0].id]:03d}.log"
         self._running: Cell | None = cells[0]
         self.outcomes: dict[str, Outcome] = {}
+        self._stopped = False
         self._set(cells[0], "running")
         self._worker = _start(workspace, self._attempts, self._log)
 
@@ -180,6 +181,7 @@ class _Watch:
         try:
             self._follow()
         except KeyboardInterrupt:
+            self._stopped = True  # the failure that it writes now is our doing
             _stop(self._worker)
             self._take()
             if self._running:
@@ -216,6 +218,8 @@ class _Watch:
         if row["kind"] == "start" and cell is not self._running:
             self._running = cell
             self._set(cell, "running")
+        if row["kind"] == "failed" and self._stopped:
+            return
         self._display.line(cell, row)
         if row["kind"] == "done":
             self._end(cell, "finished")

@@ -142,7 +142,7 @@ def test_report_puts_the_base_first_and_says_what_is_shown(suite, history):
     printed = suite("report").stdout
     order = [printed.index(f"│ {name}") for name in ("base model", "grpo", "clip")]
     assert order == sorted(order)
-    assert "grpo (seed 0): pass@1 1.000, above the base model." in printed
+    assert "grpo: pass@1 1.000, above the base model." in printed
     assert "pass@4 is k = n" in printed
 
 
