@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from suite.lab.experiment import Arm, Experiment, Measure
+from suite.lab.experiment import Arm, Experiment
 from suite.lab.outcome import Outcome, Verdict, mean_and_error
+from suite.lab.schema import Measure
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 _AT = {"last": "at the end", "first": "at the start", "change": "change", "last-quarter": "late"}
@@ -168,7 +169,7 @@ def page(outcomes: list[Outcome]) -> str:
     came_out = sum(v.reproduced for v in verdicts)
     head = f"""# The lab: what reproduces in a table of softmaxes
 
-Written by `suite lab all --markdown docs/lab.md`; no number here was typed by hand. Every number is
+Written by `suite lab all --markdown docs/lab.md`; the tables hold measured numbers only, each
 a mean over seeds ± its standard error; arms are compared seed by seed (a seed is a table and its
 random numbers), t is the mean difference in standard errors. "late" is the mean over the last
 quarter of the traced iterations. Of {len(verdicts)} expectations, {came_out} came out. An
