@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.lab.experiment import TABULAR, THEORY, Expect, Experiment, Measure
+from suite.lab.experiment import TABULAR, THEORY, Experiment
+from suite.lab.schema import Expect, Measure
 from suite.store import connect
 
 Curve = tuple[NDArray[np.int64], NDArray[np.float64]]  # steps [K], values [seeds, K]

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from suite.lab.experiment import Measure, Plot
 from suite.lab.outcome import Outcome, mean_and_error
 from suite.lab.report import measure_text
+from suite.lab.schema import Measure, Plot
 
 SIZE = (7.0, 4.2)  # inches
 DPI = 150

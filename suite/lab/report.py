@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from suite.lab.experiment import Arm, Experiment, Measure
+from suite.lab.experiment import Arm, Experiment
 from suite.lab.outcome import Outcome, Verdict, mean_and_error
+from suite.lab.schema import Measure
 
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+REPRODUCED, NOT_REPRODUCED, NOT_MEASURED = "reproduced", "not reproduced", "not measured"
 _AT = {"last": "at the end", "first": "at the start", "change": "change", "last-quarter": "late"}
 
 
@@ -48,7 +49,7 @@ def wanted(verdict: Verdict) -> str:
 def measured(verdict: Verdict) -> str:
     """The mean with its standard error, and t or the worst seed."""
     if verdict.seeds == 0:
-        return "not measured"
+        return ""
     text = with_error(verdict.mean, verdict.error)
     if verdict.expect.sign:
         return f"{text}, t = {verdict.t:+.1f}"
@@ -94,6 +95,13 @@ def _own_settings(experiment: Experiment, arm: Arm) -> str:
     return "; ".join(parts)
 
 
+def verdict_text(verdict: Verdict) -> str:
+    """The last column."""
+    if verdict.seeds == 0:
+        return NOT_MEASURED
+    return REPRODUCED if verdict.reproduced else NOT_REPRODUCED
+
+
 def verdict_rows(outcome: Outcome) -> list[list[str]]:
     """A row an expectation."""
     return [
@@ -102,7 +110,7 @@ def verdict_rows(outcome: Outcome) -> list[list[str]]:
             subject(verdict),
             wanted(verdict),
             measured(verdict),
-            REPRODUCED if verdict.reproduced else NOT_REPRODUCED,
+            verdict_text(verdict),
         ]
         for verdict in outcome.verdicts()
     ]
@@ -168,7 +176,7 @@ def page(outcomes: list[Outcome]) -> str:
     came_out = sum(v.reproduced for v in verdicts)
     head = f"""# The lab: what reproduces in a table of softmaxes
 
-Written by `suite lab all --markdown docs/lab.md`; no number here was typed by hand. Every number is
+Written by `suite lab all --markdown docs/lab.md`; the tables hold measured numbers only, each
 a mean over seeds ± its standard error; arms are compared seed by seed (a seed is a table and its
 random numbers), t is the mean difference in standard errors. "late" is the mean over the last
 quarter of the traced iterations. Of {len(verdicts)} expectations, {came_out} came out. An
