@@ -1,0 +1,35 @@
+"""Contamination: which benchmark problems occur word for word among the training prompts?
+
+Exact text after taking away what editions of one problem differ in: letter case, whitespace, the
+`$` around formulas, punctuation, and Unicode variants of one character. Paraphrases, translations
+and problems inside longer prompts are not found: a count here is a lower bound.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+# LaTeX and arithmetic live on these; without them `-1` and `1`, `2/3` and `23` would be equal.
+_MEANING = frozenset("\\{}_-*/!%()[]")
+
+
+def normalise(text: str) -> str:
+    """Lower case, NFKC, without whitespace, `$` and punctuation; operators and brackets stay."""
+    folded = unicodedata.normalize("NFKC", text.replace("\\$", "")).lower()
+    return "".join(c for c in folded if c in _MEANING or _tells(c))
+
+
+def _tells(character: str) -> bool:
+    """Letters, marks, numbers and symbols other than currency."""
+    category = unicodedata.category(character)
+    return category[0] in "LMNS" and category != "Sc"
+
+
+def overlapping(problems: Iterable[Mapping[str, str]], prompts: Iterable[str]) -> list[str]:
+    """The ids of the problems whose text is one of the training prompts, in order.
+
+    problems: mappings with `id` and `problem`. A problem that is empty once normalised is none.
+    """
+    seen = {normalise(prompt) for prompt in prompts}
+    return [row["id"] for row in problems if (text := normalise(row["problem"])) and text in seen]
