@@ -136,16 +136,24 @@ def edition(name: str, data_file: str | Path | None = None) -> Edition:
         origin, raw = benchmark.pinned, _embedded(benchmark)
     else:
         origin, raw = benchmark.pinned, _download(benchmark)
-    rows = normalised(raw, benchmark, origin)
-    sha256 = content_digest(rows)
-    return Edition(name, rows, origin, sha256, _difference(benchmark, rows, origin, sha256))
+    return as_edition(name, normalised(raw, benchmark, origin), origin)
+
+
+def as_edition(name: str, rows: list[Row], origin: str) -> Edition:
+    """Rows with their digest, and a warning where they are not what was checked under `name`."""
+    sha256, benchmark = content_digest(rows), known().get(name)
+    warning = benchmark and _difference(benchmark, rows, origin, sha256)
+    return Edition(name, rows, origin, sha256, warning)
 
 
 def local_file(name: str, data_file: str | Path | None = None) -> Path | None:
     """The file that stands in for the hub, or None. A folder means NAME.jsonl in it."""
     if data_file:
         path = Path(data_file).expanduser()
-        return path / f"{name}.jsonl" if path.is_dir() else path
+        if not path.is_dir():
+            return path
+        path = path / f"{name}.jsonl"
+        return path if path.is_file() or not known()[name].embedded else None
     folder = os.environ.get("SUITE_DATA")
     path = Path(folder).expanduser() / f"{name}.jsonl" if folder else None
     return path if path and path.is_file() else None

@@ -17,13 +17,20 @@ _MEANING = frozenset("\\{}_-*/!%()[]")
 def normalise(text: str) -> str:
     """Lower case, NFKC, without whitespace, `$` and punctuation; operators and brackets stay."""
     folded = unicodedata.normalize("NFKC", text.replace("\\$", "")).lower()
-    return "".join(c for c in folded if c in _MEANING or _tells(c))
+    return folded.translate(_KEPT)
 
 
-def _tells(character: str) -> bool:
-    """Letters, marks, numbers and symbols other than currency."""
-    category = unicodedata.category(character)
-    return category[0] in "LMNS" and category != "Sc"
+class _Kept(dict):
+    """A table for str.translate that learns: letters, marks, numbers, symbols but currency stay."""
+
+    def __missing__(self, code: int) -> int | None:
+        category = unicodedata.category(chr(code))
+        tells = category[0] in "LMNS" and category != "Sc"
+        self[code] = code if tells or chr(code) in _MEANING else None
+        return self[code]
+
+
+_KEPT = _Kept()
 
 
 def overlapping(problems: Iterable[Mapping[str, str]], prompts: Iterable[str]) -> list[str]:

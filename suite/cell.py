@@ -17,7 +17,8 @@ class Cell:
     """Everything that determines a training run and its scores; plain data throughout.
 
     `identity` holds content hashes of what lies outside the matrix (local models, data sets).
-    `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing.
+    `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing, and
+    not `evaluate.data_files`: where a benchmark's file lies is no part of what it is.
     """
 
     matrix: str
@@ -36,6 +37,7 @@ class Cell:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of the content."""
         content = {k: v for k, v in asdict(self).items() if k not in ("matrix", "arm")}
+        content["evaluate"].pop("data_files", None)
         text = json.dumps({"format": FORMAT, **content}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

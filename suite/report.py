@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from rich.table import Table
 
+from benchmarks import catalogue
 from suite.store import connect
 
 
@@ -131,6 +133,8 @@ def _benchmark(connection: Any, matrix: str, benchmark: str, model: str) -> Repo
         [matrix, model],
     ).fetchall()
     notes = _notes(base, ks, final)
+    notes += _floor(benchmark, ks)
+    notes += _overlap(connection, scope)
     notes += [
         f"{arm} (seed {seed}): inert arm, its gradient never differed from plain GRPO's."
         for arm, seed in inert
@@ -140,6 +144,34 @@ def _benchmark(connection: Any, matrix: str, benchmark: str, model: str) -> Repo
         for arm, seed, status, steps in unfinished
     ]
     return Report(f"{matrix}: {benchmark}, {Path(model).name}", columns, rows, notes)
+
+
+def _floor(benchmark: str, ks: list[int]) -> list[str]:
+    """What guessing scores, where the answers are few enough to guess."""
+    known = catalogue.known().get(benchmark)
+    if known is None or known.floor is None:
+        return []
+    guessed = ", ".join(f"pass@{k} {1 - (1 - known.floor) ** k:.3f}" for k in ks)
+    return [f"Guessing among all possible answers scores {guessed}."]
+
+
+def _overlap(connection: Any, scope: list[str]) -> list[str]:
+    """How many problems occur in the training prompts, said once for arms that agree."""
+    found = connection.execute(
+        """SELECT overlapping, problems, any_value(overlapping_ids),
+                  string_agg(DISTINCT arm, ', ' ORDER BY arm)
+             FROM benchmarks WHERE matrix = ? AND benchmark = ? AND model = ?
+            GROUP BY overlapping, problems, overlapping_ids ORDER BY ALL""",
+        scope,
+    ).fetchall()
+    notes = []
+    for overlapping, problems, ids, arms in found:
+        whose = "the training prompts" if len(found) == 1 else f"the training prompts of {arms}"
+        first = ", ".join(json.loads(ids)[:5]) + (", ..." if overlapping > 5 else "")
+        which = f" ({first})" if overlapping else ""
+        text = f"{overlapping} of {problems} problems of {scope[1]} occur in {whose}{which}."
+        notes.append(text)
+    return notes
 
 
 def _score(score: tuple[float, float, float] | None) -> str:

@@ -56,6 +56,12 @@ MIGRATIONS: dict[str, str] = {
         CREATE TABLE data.probes (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
                                   estimator VARCHAR, value DOUBLE);
     """,
+    "003_benchmarks": """
+        CREATE TABLE data.benchmarks (run VARCHAR, benchmark VARCHAR, origin VARCHAR,
+                                      sha256 VARCHAR, problems INTEGER, prompt VARCHAR,
+                                      prompt_digest VARCHAR, overlapping INTEGER,
+                                      overlapping_ids JSON);
+    """,
 }
 
 # A run can belong to several matrices. `runs` and the scores have a row for each of them; traces
@@ -87,6 +93,9 @@ VIEWS: dict[str, str] = {
                     ELSE '-mean log pi of the tokens' END
                || ', nats, T = 1, on fixed responses of the base model' AS definition
           FROM data.probes p JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+    "benchmarks": """
+        SELECT c.matrix, c.arm, r.model, r.seed, b.*
+          FROM data.benchmarks b JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)""",
     "pass_at_k": """
         SELECT c.matrix, c.arm, r.model, r.seed, s.*, p.gpu_hours
           FROM data.scores s JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)
@@ -131,6 +140,9 @@ _EVAL_FIELDS = (
     "tokens",
     "verdicts",
 )
+
+
+_BENCHMARK_FIELDS = ("benchmark", "origin", "sha256", "problems", "prompt", "prompt_digest")
 
 
 class NoDatabase(FileNotFoundError):
@@ -334,6 +346,17 @@ class Store:
             )
             where = (run, attempt, row["step"], row["fraction"])
             self._insert("probes", [(*where, *pair) for pair in row["values"].items()])
+
+    def _take_benchmark(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
+        """What a run is measured on; an attempt after a change of code replaces what was known."""
+        for row in rows:
+            self._db.execute(
+                "DELETE FROM data.benchmarks WHERE run = ? AND benchmark = ?",
+                [run, row["benchmark"]],
+            )
+            kept = [row[name] for name in _BENCHMARK_FIELDS]
+            ids = row["overlapping"]
+            self._insert("benchmarks", [(run, *kept, len(ids), _json(ids))])
 
     def _take_start(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         row = rows[-1]

@@ -27,7 +27,7 @@ import algorithms
 from algorithms.openrlhf.flags import command_line
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
-from suite import catalog, machine
+from suite import catalog, editions, machine
 from suite.cell import Cell, Workspace
 from suite.ledger import Budget, Ledger
 from suite.spool import Spool, path_of
@@ -117,7 +117,7 @@ def _divisor(number: int, largest: int) -> int:
 
 
 def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) -> None:
-    """Make the embedded data sets and model that the cell names, unless they exist."""
+    """Make the embedded model and write the data sets that the cell names, unless they exist."""
     if cell.model == catalog.EMBEDDED_MODEL:
         from benchmarks.arithmetic.model import cached
 
@@ -135,6 +135,19 @@ def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) ->
                 partial_file = path.with_suffix(f".{os.getpid()}")
                 write_jsonl(partial_file, problems(split, size))
                 partial_file.rename(path)
+    editions.materialise(cell, workspace)
+
+
+def record_benchmarks(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
+    """What the cell is measured on, and a warning where that is not what its name promises."""
+    for record in editions.describe(cell, workspace):
+        warning, found = record.pop("warning"), len(record["overlapping"])
+        write("benchmark", **record)
+        if warning:
+            write("warning", text=warning)
+        if found:
+            text = f"{found} of {record['problems']} problems of {record['benchmark']}"
+            write("warning", text=f"{text} occur in the training prompts")
 
 
 def _check_model(model: str) -> None:
@@ -176,6 +189,7 @@ def run(workspace: Workspace, cell_id: str, attempt: int) -> None:
     )
     try:
         materialise(cell, workspace, lambda text: write("note", text=text))
+        record_benchmarks(cell, workspace, write)
         _train(cell, workspace, flags, path, attempt)
         write("done")
     except BaseException as error:
@@ -203,10 +217,7 @@ def _train(cell: Cell, workspace: Workspace, flags: list[str], spool: Path, atte
         evaluate=Evaluation(
             sampling, cell.seed, workspace.root / "base", _base_key(cell, sampling)
         ),
-        benchmarks={
-            Path(name).stem: catalog.data_path(name, workspace.data, "test")
-            for name in settings["benchmarks"]
-        },
+        benchmarks=editions.benchmark_paths(cell, workspace),
         seed=cell.seed,
         checkpoint_every=cell.train["checkpoint_every"],
         evaluate_at=tuple(settings["at"]),
