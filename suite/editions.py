@@ -36,7 +36,7 @@ def materialise(cell: Cell, workspace: Workspace) -> None:
     """
     files = cell.evaluate.get("data_files", {})
     for name, path in benchmark_paths(cell, workspace).items():
-        if name in catalogue.known() and not Path(path).exists():
+        if name in cell.evaluate["benchmarks"] and not Path(path).exists():
             rows = catalogue.load(name, files.get(name))
             write_lines(Path(path), (json.dumps(row) for row in rows))
 
@@ -57,17 +57,14 @@ def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
     """
     trained = catalog.data_path(cell.train["dataset"], workspace.data, "train")
     seen = list(training_prompts(trained))
-    files = cell.evaluate.get("data_files", {})
     for name, path in benchmark_paths(cell, workspace).items():
         rows = read_benchmark(Path(path))
-        known = catalogue.known().get(name)
-        origin = files.get(name) or (known.pinned if known else path)
-        edition = catalogue.as_edition(name, rows, origin)
+        edition = catalogue.as_edition(name, rows, _origin(name, path, cell))
         prompt = rendered(cell, workspace, rows[0]["problem"])
         scored = rows[: cell.evaluate["problems"]]
         yield {
             "benchmark": name,
-            "origin": origin,
+            "origin": edition.origin,
             "sha256": edition.sha256,
             "warning": edition.warning,
             "problems": len(scored),
@@ -75,6 +72,13 @@ def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
             "prompt_digest": prompts.digest(prompt),
             "overlapping": overlap.overlapping(scored, seen),
         }
+
+
+def _origin(name: str, path: str, cell: Cell) -> str:
+    """Where a benchmark's problems come from; a file of one's own may bear a known name."""
+    if name not in cell.evaluate["benchmarks"]:
+        return path
+    return cell.evaluate.get("data_files", {}).get(name) or catalogue.known()[name].pinned
 
 
 def rendered(cell: Cell, workspace: Workspace, problem: str) -> str:

@@ -83,6 +83,18 @@ def test_each_benchmark_is_recorded_with_prompt_and_overlap(cell, workspace, tmp
     assert found["arithmetic_chain"]["origin"] == "embedded: chain"
 
 
+def test_a_file_of_ones_own_may_bear_a_known_name(tmp_path, workspace, cell):
+    write(tmp_path / "aime24.jsonl", rows("mine", "Find x."))
+    text = MATRIX.replace("[aime24, own.jsonl, arithmetic_chain]", "[./aime24.jsonl]")
+    text = text.replace("  data_files: {{aime24: exam.jsonl}}\n", "")
+    (tmp_path / "own.yaml").write_text(text.format(model="arithmetic-tiny"))
+    (own,) = load_cells(tmp_path / "own.yaml")
+    editions.materialise(own, workspace)
+    (record,) = editions.describe(own, workspace)
+    assert record["origin"] == str(tmp_path / "aime24.jsonl")
+    assert record["overlapping"] == ["mine0"] and "not the edition" in record["warning"]
+
+
 def test_overlap_and_foreign_editions_are_said_aloud(cell, workspace):
     editions.materialise(cell, workspace)
     said = []

@@ -309,19 +309,13 @@ def test_lm_eval_scores_what_it_is_told(manager):
 
 
 @needs_lm_eval
-def test_the_plain_command_finds_the_tasks_from_anywhere(tmp_path):
+def test_the_plain_command_scores_a_real_model_from_anywhere(tmp_path, arithmetic_model):
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "SUITE_DATA")}
-    command = [
-        "--model",
-        "dummy",
-        "--tasks",
-        "suite_arithmetic_chain",
-        "--limit",
-        "2",
-        "--include_path",
-    ]
+    model = ["--model", "hf", "--model_args", f"pretrained={arithmetic_model},dtype=float32"]
+    tasks = ["--include_path", str(catalogue.TASKS), "--tasks", "suite_arithmetic"]
+    more = ["--device", "cpu", "--batch_size", "64", "--limit", "16", "--output_path", "out"]
     ran = subprocess.run(
-        [sys.executable, "-P", "-m", "lm_eval", "run", *command, str(catalogue.TASKS)],
+        [sys.executable, "-P", "-m", "lm_eval", "run", *model, *tasks, *more, "--log_samples"],
         cwd=tmp_path,
         env=environment | {"HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -329,4 +323,9 @@ def test_the_plain_command_finds_the_tasks_from_anywhere(tmp_path):
         check=False,
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
-    assert "suite_arithmetic_chain" in ran.stdout and "unparsed" in ran.stdout
+    (written,) = (tmp_path / "out").rglob("results_*.json")
+    scores = json.loads(written.read_text())["results"]["suite_arithmetic"]
+    assert 0.05 < scores["mean,all"] < 0.9 and scores["unique,all"] > 0.5
+    assert scores["mean,all"] == scores["pass@1,all"] < scores["pass@4,all"]
+    (samples,) = (tmp_path / "out").rglob("samples_*.jsonl")
+    assert all(len(json.loads(line)["filtered_resps"][0]) == 4 for line in samples.open())
