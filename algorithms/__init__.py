@@ -24,6 +24,7 @@ ALGORITHMS: dict[str, str] = {
     "aepo": "algorithms.aepo:AEPO",
     "aepo-eq2": "algorithms.aepo:AEPOEq2",
     "aepo-eq3": "algorithms.aepo:AEPOEq3",
+    "aepo-reinforce": "algorithms.aepo:AEPOReinforce",
     "clip": "algorithms.clip:Clip",
     "clip-higher": "algorithms.clip:ClipHigher",
     "clip-high-off": "algorithms.clip:ClipHighOff",

@@ -12,7 +12,8 @@ sample the term is 0 and the step is plain GRPO. With `coefficient: 0` it is GRP
 
 `inject: replace` is the reference code instead of the equation: positives take the places of the
 batch's first rows. `entropy_estimator: sampled` is its entropy, -mean log pi(sampled token).
-Ablations (Table 3): eq. 2 draws at T = 1; eq. 3 keeps negatives, group-normalised. alpha is not
+Ablations (Table 3): eq. 2 draws at T = 1; eq. 3 keeps negatives, group-normalised. Fig. 2 has the
+REINFORCE term alone. alpha is not
 given in the paper; 1 is its code's implicit weight.
 """
 
@@ -102,3 +103,12 @@ class AEPOEq3(AEPO):
     def extra_advantages(self, rewards_PG: Tensor) -> Tensor:
         """The advantages of GRPO, negatives kept."""
         return self.advantages(rewards_PG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AEPOReinforce(AEPO):
+    """The REINFORCE term alone (Fig. 2): J without J_GRPO."""
+
+    def advantages(self, rewards_PG: Tensor) -> Tensor:
+        """No advantage: ordinary rollouts are measured and not trained on."""
+        return rewards_PG.new_zeros(rewards_PG.shape)

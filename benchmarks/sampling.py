@@ -1,24 +1,34 @@
-"""Samples a policy on a benchmark and grades what it says: one record a problem.
+"""Samples a policy on a benchmark and grades what it says, in batches that can be resumed.
 
 The engine is passed in as `generate`, so the same code scores the policy inside a training run and
-a checkpoint on its own. Seeds are hashed from (seed, benchmark, problem): one seed shared by
-problems would draw the same random numbers for each of them, and vLLM gives child i of a request
-seed + i.
+a checkpoint on its own. Sample j of a problem is drawn with the seed base + j, the base hashed from
+(seed, benchmark, problem): vLLM gives child i of a request the request's seed + i, so how samples
+are cut into batches changes nothing, the first 256 of 1024 are the 256, and no two problems share
+random numbers. A batch is one request, one record, and what a resumed evaluation does not redo.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 Response = tuple[str, int, bool]  # text, tokens, truncated
 Generate = Callable[[list[str], list[dict[str, Any]]], list[list[Response]]]
+Batch = tuple[dict[str, str], int, int]  # problem, number of its first sample, samples
 
-_LETTERS = {"correct": "c", "wrong": "w", "unparsed": "u", "timeout": "t"}
+LETTERS = {"correct": "c", "wrong": "w", "unparsed": "u", "timeout": "t"}
+
+PRESETS: dict[str, dict[str, Any]] = {  # how the papers sample for scores
+    "aent": {"temperature": 0.6, "top_p": 0.95, "top_k": 20, "samples": 4},  # 2509.03493
+    "aepo-pass1": {"temperature": 0.1, "top_p": 0.95},  # 2510.08141, pass@1
+    "aepo-passk": {"temperature": 1.0, "top_p": 0.95},  # 2510.08141, pass@k
+    "clip": {"temperature": 0.6},  # 2509.26114
+}
 
 
 @dataclass(frozen=True)
@@ -34,35 +44,57 @@ class Sampling:
     top_p: float = 1.0
     top_k: int | None = None
     problems: int | None = None
-    chunk: int = 64  # problems sampled before they are graded
-    examples: int = 2  # responses kept with each record
+    batch: int = 64  # samples of one problem that are one request and one record
+    chunk: int = 4096  # samples asked of the engine at a time
 
 
 def evaluate(
-    generate: Generate, grader: Any, path: Path, name: str, sampling: Sampling, *, seed: int
+    generate: Generate,
+    grader: Any,
+    path: Path,
+    name: str,
+    sampling: Sampling,
+    *,
+    seed: int,
+    done: Collection[tuple[str, int]] = (),
 ) -> Iterator[dict[str, Any]]:
-    """Yield one record for each problem of the JSON-lines file at `path`.
+    """Yield one record for each batch of samples of the problems in the JSON-lines file at `path`.
 
-    A record has: benchmark, problem (its id), n, correct, wrong, unparsed, timeout, truncated and
-    unique (counts), tokens (sum), verdicts (one letter a sample, in sampling order: c w u t) and
-    examples (texts).
+    A record has: benchmark, problem (its id), first (number of its first sample), n, seed, and of
+    its samples in order: verdicts (a letter each: c w u t), stops ("s" or, cut by the limit, "l"),
+    lengths (tokens), digests (64-bit hashes of the texts), answers (extracted, or None), texts.
+    While the engine samples the next chunk, the last one is graded.
+
+    Args:
+        done: (problem, first) of the batches that exist already and are left out.
 
     Raises:
         ValueError: a line without id, problem and answer, named by its number.
     """
+    wanted = [batch for batch in batches(path, sampling) if (batch[0]["id"], batch[1]) not in done]
+    each = max(1, sampling.chunk // min(sampling.samples, sampling.batch))
+    with ThreadPoolExecutor(1) as grading:
+        pending = None
+        for start in range(0, len(wanted), each):
+            part = wanted[start : start + each]
+            seeds = [_seed(seed, name, row["id"]) + first for row, first, _ in part]
+            params = [_params(sampling, n, s) for (_, _, n), s in zip(part, seeds, strict=True)]
+            groups = generate([row["problem"] for row, _, _ in part], params)
+            if pending is not None:
+                yield from pending.result()
+            pending = grading.submit(_records, grader, name, part, seeds, groups)
+        if pending is not None:
+            yield from pending.result()
+
+
+def batches(path: Path, sampling: Sampling) -> list[Batch]:
+    """All batches of an evaluation, every problem's first one first."""
     rows = read_benchmark(path)[: sampling.problems]
-    for start in range(0, len(rows), sampling.chunk):
-        part = rows[start : start + sampling.chunk]
-        params = [_params(sampling, hashed_seed(seed, name, row["id"])) for row in part]
-        groups = generate([row["problem"] for row in part], params)
-        pairs = [
-            (row["answer"], text)
-            for row, group in zip(part, groups, strict=True)
-            for text, _, _ in group
-        ]
-        verdicts = iter(grader.grade(pairs))
-        for row, group in zip(part, groups, strict=True):
-            yield _record(name, row["id"], group, [next(verdicts).status for _ in group], sampling)
+    return [
+        (row, first, min(sampling.batch, sampling.samples - first))
+        for first in range(0, sampling.samples, sampling.batch)
+        for row in rows
+    ]
 
 
 def read_benchmark(path: Path) -> list[dict[str, str]]:
@@ -79,14 +111,20 @@ def read_benchmark(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def hashed_seed(*parts: object) -> int:
-    """31 bits of a hash of `parts`."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
+def digest(text: str) -> int:
+    """A signed 64-bit hash of a response, to count different ones."""
+    raw = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(raw, "big", signed=True)
 
 
-def _params(sampling: Sampling, seed: int) -> dict[str, Any]:
+def _seed(*parts: object) -> int:
+    """48 bits of a hash of `parts`: ranges of samples of different problems do not overlap."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6], "big")
+
+
+def _params(sampling: Sampling, n: int, seed: int) -> dict[str, Any]:
     params: dict[str, Any] = {
-        "n": sampling.samples,
+        "n": n,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "max_tokens": sampling.max_new_tokens,
@@ -95,17 +133,35 @@ def _params(sampling: Sampling, seed: int) -> dict[str, Any]:
     return params if sampling.top_k is None else params | {"top_k": sampling.top_k}
 
 
-def _record(
-    name: str, problem: str, group: list[Response], statuses: list[str], sampling: Sampling
-) -> dict[str, Any]:
-    return {
-        "benchmark": name,
-        "problem": problem,
-        "n": len(group),
-        **{status: statuses.count(status) for status in _LETTERS},
-        "truncated": sum(truncated for _, _, truncated in group),
-        "unique": len({text for text, _, _ in group}),
-        "tokens": sum(tokens for _, tokens, _ in group),
-        "verdicts": "".join(_LETTERS[status] for status in statuses),
-        "examples": [text for text, _, _ in group[: sampling.examples]],
-    }
+def _records(
+    grader: Any,
+    name: str,
+    part: list[Batch],
+    seeds: list[int],
+    groups: list[list[Response]],
+) -> list[dict[str, Any]]:
+    pairs = [
+        (row["answer"], text)
+        for (row, _, _), group in zip(part, groups, strict=True)
+        for text, _, _ in group
+    ]
+    verdicts = iter(grader.grade(pairs))
+    records = []
+    for (row, first, _), seed, group in zip(part, seeds, groups, strict=True):
+        mine = [next(verdicts) for _ in group]
+        records.append(
+            {
+                "benchmark": name,
+                "problem": row["id"],
+                "first": first,
+                "n": len(group),
+                "seed": seed,
+                "verdicts": "".join(LETTERS[verdict.status] for verdict in mine),
+                "stops": "".join("l" if truncated else "s" for _, _, truncated in group),
+                "lengths": [tokens for _, tokens, _ in group],
+                "digests": [digest(text) for text, _, _ in group],
+                "answers": [verdict.answer for verdict in mine],
+                "texts": [text for text, _, _ in group],
+            }
+        )
+    return records

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+EVALUATION = "eval"  # the algorithm of cells that only score a checkpoint
 FORMAT = 1  # raised when a change to the code makes finished cells incomparable with new ones
 
 
@@ -18,7 +19,8 @@ class Cell:
 
     `identity` holds content hashes of what lies outside the matrix (local models, data sets).
     `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing, and
-    not `evaluate.data_files`: where a benchmark's file lies is no part of what it is.
+    not `evaluate.data_files`: where a benchmark's file lies is no part of what it is. An
+    evaluation keeps its id when more is asked of it: what exists is not drawn again.
     """
 
     matrix: str
@@ -38,6 +40,11 @@ class Cell:
         """Twelve hexadecimal digits of a hash of the content."""
         content = {k: v for k, v in asdict(self).items() if k not in ("matrix", "arm")}
         content["evaluate"].pop("data_files", None)
+        if self.algorithm == EVALUATION:  # how much is drawn is no part of what is drawn from
+            extent = ("samples", "pass_at", "problems")
+            for key in extent:
+                content["evaluate"].pop(key, None)
+            content.pop("budget")
         text = json.dumps({"format": FORMAT, **content}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

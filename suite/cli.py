@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from suite.cell import Workspace
+from suite.cell import Cell, Workspace
 from suite.matrix import MatrixError, load_cells
 
 app = typer.Typer(
@@ -41,26 +42,16 @@ def run(matrix: MatrixFile, db: Database = DEFAULT_DB) -> None:
     Stop it at any point (Ctrl-C, kill -9, power): the same command continues from the last
     checkpoint. Editing the matrix reruns only the cells that changed.
     """
-    from suite import scheduler
     from suite.plan import warnings
-    from suite.progress import display
 
-    cells, workspace = load_cells(matrix), Workspace(db)
+    cells = load_cells(matrix)
     for line in warnings(cells):
         _say_error(line)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop and publish
-    try:
-        with display(console, cells) as shown:
-            outcomes = scheduler.run(cells, workspace, shown)
-    except KeyboardInterrupt:
-        _say_error("stopped; the same command continues")
-        raise typer.Exit(130) from None
+    failures = _run_cells(cells, Workspace(db))
     _print_report(db, cells[0].matrix)
-    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-    for outcome in failed:
-        _say_error(f"{outcome.cell.arm} (seed {outcome.cell.seed}): {outcome.error}")
-        _say_error(f"  its log: {outcome.log}")
-    if failed:
+    for line in failures:
+        _say_error(line)
+    if failures:
         raise typer.Exit(1)
 
 
@@ -81,7 +72,7 @@ def plan(
 
 @app.command()
 def status(db: Database = DEFAULT_DB) -> None:
-    """Show every cell of every matrix with its state, progress and cost."""
+    """Show every cell of every matrix with its state, progress and cost; not the lab's runs."""
     from rich.table import Table
 
     from suite.store import connect
@@ -90,7 +81,7 @@ def status(db: Database = DEFAULT_DB) -> None:
         rows = connection.execute(
             """SELECT matrix, arm, seed, status, coalesce(steps, 0), coalesce(gpu_hours, 0),
                       budget_unit, budget, attempts, run
-                 FROM runs ORDER BY matrix, position"""
+                 FROM runs WHERE model NOT IN ('tabular', 'theory') ORDER BY matrix, position"""
         ).fetchall()
     table = Table(
         *("matrix", "arm", "seed", "status", "steps", "GPU-hours", "budget", "attempts", "cell"),
@@ -101,6 +92,96 @@ def status(db: Database = DEFAULT_DB) -> None:
         numbers = [str(steps), f"{hours:.4f}", limit, str(attempts)]
         table.add_row(matrix or "-", arm or "-", str(seed), state, *numbers, cell)
     console.print(table)
+
+
+@app.command("eval")
+def evaluate(  # noqa: PLR0913  options of a command line
+    model: Annotated[
+        str, typer.Argument(help="A path, a Hugging Face id, or a run of --db as ID or ID@STEP.")
+    ],
+    benchmarks: Annotated[str, typer.Option(help="Names or .jsonl files, commas between.")],
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="Responses to each problem; 64 by default.")
+    ] = None,
+    pass_at: Annotated[str, typer.Option(help="Each k of pass@k, commas between.")] = "1,8,64",
+    preset: Annotated[
+        str, typer.Option(help="Sampling of a paper: aent, aepo-pass1, aepo-passk or clip.")
+    ] = "",
+    temperature: Annotated[float | None, typer.Option(min=0, help="1 by default.")] = None,
+    top_p: Annotated[float | None, typer.Option(min=0, max=1, help="1 by default.")] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="All tokens by default.")] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="4096 by default, 40 for the embedded model.")
+    ] = None,
+    max_prompt_tokens: Annotated[
+        int | None, typer.Option(min=1, help="1024 by default, 48 for the embedded model.")
+    ] = None,
+    problems: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    prompt_template: Annotated[
+        str | None, typer.Option(help="boxed, qwen-math, or a text with {} for the problem.")
+    ] = None,
+    chat_template: Annotated[
+        bool, typer.Option("--chat-template", help="Wrap prompts as the tokenizer's chat.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    gpus: Annotated[int, typer.Option(min=1, help="Tensor parallel size.")] = 1,
+    db: Database = DEFAULT_DB,
+) -> None:
+    """Score a checkpoint: sample every problem, grade every response, print pass@k.
+
+    Nothing is drawn twice: killed and started again it goes on, finished it prints at once, and
+    with more --samples the ones that exist already count (sample j depends on its number alone).
+    """
+    from suite import evaluation
+
+    given = {"samples": samples, "temperature": temperature, "top_p": top_p, "top_k": top_k}
+    one = _checked(
+        evaluation.from_options,
+        model,
+        Workspace(db),
+        benchmarks=benchmarks.split(","),
+        pass_at=pass_at,
+        preset=preset,
+        sampling={name: value for name, value in given.items() if value is not None}
+        | {"max_new_tokens": max_new_tokens, "problems": problems},
+        prompting=evaluation.Prompting(prompt_template, chat_template, max_prompt_tokens),
+        seed=seed,
+        gpus=gpus,
+    )
+    failures = _run_cells([one], Workspace(db))
+    for line in failures:
+        _say_error(line)
+    if failures:
+        raise typer.Exit(1)
+    console.print(evaluation.table(db, one))
+
+
+@app.command()
+def regrade(
+    run: Annotated[str, typer.Argument(help="A run's id, as `suite status` shows it.")],
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Let the new verdicts take the old ones' place.")
+    ] = False,
+    db: Database = DEFAULT_DB,
+) -> None:
+    """Grade a run's stored responses again with the grader of today and show what changed."""
+    from rich.table import Table
+
+    from suite import regrade as again
+
+    found = _checked(again.regrade, Workspace(db), run)
+    changed = sum(found.changed.values())
+    table = Table("problem", "gold", "answer", "was", "is")
+    for row in found.examples:
+        table.add_row(*(escape(str(value)) for value in row))
+    if changed:
+        console.print(table)
+    for (old, new), count in sorted(found.changed.items()):
+        console.print(f"{count} x {old} -> {new}")
+    console.print(f"{found.responses} responses graded again, {changed} verdicts differ")
+    if apply and changed:
+        again.apply(Workspace(db), run, found)
+        console.print("the new verdicts and scores are in place")
 
 
 @app.command()
@@ -144,6 +225,32 @@ def sql(
 
 
 @app.command()
+def lab(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Experiments by name or YAML file, or `all`; none lists them."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=2, help="Seeds instead of the file's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the plots; `lab` in the database's folder.")
+    ] = None,
+    db: Database = DEFAULT_DB,
+    markdown: Annotated[Path | None, typer.Option(help="Write the results here as well.")] = None,
+) -> None:
+    """Test the papers' claims about entropy on tabular policies, with the same algorithms.
+
+    Trains what is not finished yet, says for each expectation whether it was reproduced, and draws
+    it as PNG and SVG. A claim that does not reproduce is a finding: the exit status is 0.
+    """
+    from suite.lab import show
+
+    if names:
+        show.run(console, names, Workspace(db), seeds, out, markdown)
+    else:
+        show.catalogue(console)
+
+
+@app.command()
 def doctor() -> None:
     """Print versions and devices, and what is wrong with this installation."""
     from suite.doctor import examine
@@ -152,12 +259,48 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
+def _run_cells(cells: list[Cell], workspace: Workspace) -> list[str]:
+    """Bring cells to their end with progress on the terminal; returns a line or two a failure.
+
+    Raises:
+        typer.Exit: Ctrl-C or SIGTERM; everything that ran is kept.
+    """
+    from suite import scheduler
+    from suite.progress import display
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop and publish
+    try:
+        with display(console, cells) as shown:
+            outcomes = scheduler.run(cells, workspace, shown)
+    except KeyboardInterrupt:
+        _say_error("stopped; the same command continues")
+        raise typer.Exit(130) from None
+    lines = []
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            lines.append(f"{outcome.cell.arm} (seed {outcome.cell.seed}): {outcome.error}")
+            lines.append(f"  its log: {outcome.log}")
+    return lines
+
+
+def _checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """`make(...)`, its ValueError as one line about bad input."""
+    try:
+        return make(*args, **kwargs)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 def _print_report(
     db: Path, matrix: str, markdown: Path | None = None, csv: Path | None = None
 ) -> None:
+    from suite.lab.outcome import names as lab_experiments
     from suite.report import leaderboard, matrices
 
-    known = matrices(db)
+    in_lab = lab_experiments(db)
+    known = [name for name in matrices(db) if name not in in_lab]
+    if matrix in in_lab:
+        raise typer.BadParameter(f"{matrix!r} is an experiment of the lab: `suite lab {matrix}`")
     name = matrix or (known[0] if known else "")
     if name not in known:
         raise typer.BadParameter(f"no matrix {name!r} in {db}; there are: {', '.join(known)}")

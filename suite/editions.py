@@ -3,7 +3,7 @@
 The benchmarks that are known by name are written as JSON lines below the workspace, so that a hub
 that cannot be reached stops a run at its start and not at its first evaluation. Of every benchmark
 one line is recorded: where its problems came from and their digest, the first prompt as the model
-sees it, and which problems occur word for word among the training prompts.
+sees it, and which problems occur word for word among the training prompts (None: not known).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import catalogue, overlap, prompts
+from benchmarks.engine import renderer
 from benchmarks.sampling import read_benchmark
 from suite import catalog
 from suite.cell import Cell, Workspace
@@ -55,8 +56,10 @@ def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: the training set has no column `problem`.
     """
-    trained = catalog.data_path(cell.train["dataset"], workspace.data, "train")
-    seen = list(training_prompts(trained))
+    seen = None  # `suite eval` scores models whose training set nobody named
+    if cell.train["dataset"]:
+        trained = catalog.data_path(cell.train["dataset"], workspace.data, "train")
+        seen = list(training_prompts(trained))
     for name, path in benchmark_paths(cell, workspace).items():
         rows = read_benchmark(Path(path))
         edition = catalogue.as_edition(name, rows, _origin(name, path, cell))
@@ -70,7 +73,7 @@ def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
             "problems": len(scored),
             "prompt": prompt,
             "prompt_digest": prompts.digest(prompt),
-            "overlapping": overlap.overlapping(scored, seen),
+            "overlapping": None if seen is None else overlap.overlapping(scored, seen),
         }
 
 
@@ -83,13 +86,13 @@ def _origin(name: str, path: str, cell: Cell) -> str:
 
 def rendered(cell: Cell, workspace: Workspace, problem: str) -> str:
     """The prompt that the model is given for `problem`, as training and evaluation make it."""
-    if not cell.train["chat_template"]:
-        return prompts.render(cell.train["prompt_template"], problem)
-    from transformers import AutoTokenizer
+    tokenizer = None
+    if cell.train["chat_template"]:
+        from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(catalog.model_path(cell.model, workspace.models))
-    turns = [{"role": "user", "content": problem}]
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        tokenizer = AutoTokenizer.from_pretrained(catalog.model_path(cell.model, workspace.models))
+    render = renderer(tokenizer, cell.train["prompt_template"], cell.train["chat_template"])
+    return render(problem)
 
 
 def training_prompts(path: str) -> Iterator[str]:

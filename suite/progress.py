@@ -14,7 +14,7 @@ from suite.cell import Cell
 PLAIN_SECONDS = 20.0  # between two plain lines about the same cell
 
 _PHASES = {
-    "start": "starting Ray, the vLLM engine and the policy",
+    "preparing": "starting the stack",
     "training": "training",
     "resumed": "resumed from its checkpoint",
     "finished": "saving the policy",
@@ -28,8 +28,12 @@ def describe(row: dict[str, Any]) -> str:
             f"step {row['step']:4d}  reward {row['reward']:.3f}  entropy {row['entropy']:.3f}  "
             f"length {row['response_length']:.1f}  {row['gpu_hours']:.4f} GPU-h"
         )
-    if row["kind"] in ("note", "warning"):
+    if row["kind"] in ("note", "warning", "progress"):
         return row["text"]
+    if row["kind"] == "sampling":
+        return f"sampling: {row['wanted']} wanted, {row['existing']} of them exist"
+    if row["kind"] == "evaluated" and "seconds" in row:
+        return f"sampled and graded in {row['seconds']:.0f} s"
     if row["kind"] == "evaluated":
         return f"evaluated at {row['fraction']:.0%} of the budget"
     if row["kind"] == "failed":
@@ -60,12 +64,11 @@ class Plain:
     def line(self, cell: Cell, row: dict[str, Any]) -> None:
         """Say it, traces only now and then."""
         text = describe(row)
-        if not text or (row["kind"] == "trace" and time.monotonic() < self._last + PLAIN_SECONDS):
+        often = row["kind"] in ("trace", "progress")
+        if not text or (often and time.monotonic() < self._last + PLAIN_SECONDS):
             return
         self._last = time.monotonic()
-        done = (
-            f"{min(row.get('budget_fraction', 0.0), 1.0):4.0%}  " if row["kind"] == "trace" else ""
-        )
+        done = f"{min(row.get('budget_fraction', 0.0), 1.0):4.0%}  " if often else ""
         self._say(cell, done + text)
 
     def _say(self, cell: Cell, text: str) -> None:
@@ -122,7 +125,7 @@ class Bars:
     def line(self, cell: Cell, row: dict[str, Any]) -> None:
         """Move the bar and say what the worker last did."""
         text = describe(row)
-        if row["kind"] == "trace":
+        if "budget_fraction" in row and row["kind"] in ("trace", "progress"):
             self._progress.update(
                 self._tasks[cell.id], completed=min(row["budget_fraction"], 1.0), text=text
             )

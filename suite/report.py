@@ -53,7 +53,7 @@ def matrices(db: Path) -> list[str]:
     """Names of the matrices in the database, the last registered first."""
     with connect(db) as connection:
         rows = connection.execute(
-            """SELECT matrix FROM runs WHERE matrix IS NOT NULL
+            """SELECT matrix FROM runs WHERE matrix IS NOT NULL AND algorithm <> 'eval'
                 GROUP BY matrix ORDER BY max(updated) DESC"""
         ).fetchall()
     return [name for (name,) in rows]
@@ -161,6 +161,7 @@ def _overlap(connection: Any, scope: list[str]) -> list[str]:
         """SELECT overlapping, problems, any_value(overlapping_ids),
                   string_agg(DISTINCT arm, ', ' ORDER BY arm)
              FROM benchmarks WHERE matrix = ? AND benchmark = ? AND model = ?
+              AND overlapping IS NOT NULL
             GROUP BY overlapping, problems, overlapping_ids ORDER BY ALL""",
         scope,
     ).fetchall()

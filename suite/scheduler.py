@@ -1,4 +1,4 @@
-"""Runs the cells that are not finished, one after the other, each in a process of its own.
+"""Runs the cells that are not finished, one after the other.
 
 The conductor never trains: it starts a worker, takes its spool in, publishes, and shows progress.
 It can be killed at any point; the same command continues. One conductor works on a database at a
@@ -24,11 +24,12 @@ import psutil
 from suite import machine
 from suite.cell import Cell, Workspace
 from suite.store import Store
+from suite.worker import stack_key
 
 POLL_SECONDS = 0.5
 PUBLISH_SECONDS = 2.0
 PATIENCE_SECONDS = 15.0  # between asking a worker to stop and killing it
-MARK = "SUITE_CELL"  # environment variable that every process of a cell inherits
+MARK = "SUITE_CELL"  # environment variable of every process of a worker: its cells' folders
 
 
 class Busy(RuntimeError):
@@ -99,7 +100,10 @@ def run(cells: list[Cell], workspace: Workspace, display: Display) -> list[Outco
                     store.set_status(cell.id, "interrupted")
                 display.cell(cell, store.status(cell.id))
             store.publish()
-            return [_bring_to_end(cell, workspace, store, display) for cell in cells]
+            ended: dict[str, Outcome] = {}
+            for group in _groups(cells, workspace):
+                ended |= _bring_to_end(group, workspace, store, display)
+            return [ended[cell.id] for cell in cells]
         finally:
             store.close()
 
@@ -122,78 +126,137 @@ def check_resources(cells: list[Cell]) -> None:
             raise Infeasible(f"arm {cell.arm} wants {wanted} GPUs, this machine has {len(here)}")
 
 
-def _bring_to_end(cell: Cell, workspace: Workspace, store: Store, display: Display) -> Outcome:
-    if store.status(cell.id) == "finished":
-        return Outcome(cell, "finished")
-    folder = workspace.cell(cell.id)
-    folder.mkdir(parents=True, exist_ok=True)
-    cell.save(folder / "cell.json")
-    reap(folder)
-    attempt = store.next_attempt(cell.id)
-    log = folder / f"attempt-{attempt:03d}.log"
-    _set(store, display, cell, "running")
-    worker = _start(workspace, cell, attempt, log)
-    try:
-        error = _watch(worker, cell, store, display)
-    except KeyboardInterrupt:
-        _stop(worker)
-        store.ingest(cell.id)
-        _set(store, display, cell, "interrupted")
-        raise
-    finally:
-        reap(folder)
-    status = "failed" if error else "finished"
-    _set(store, display, cell, status)
-    return Outcome(cell, status, error, log if error else None)
+def _groups(cells: list[Cell], workspace: Workspace) -> list[list[Cell]]:
+    """Cells that can share a start of the stack, in order of their first one."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(stack_key(cell, workspace) or cell.id, []).append(cell)
+    return list(groups.values())
 
 
-def _set(store: Store, display: Display, cell: Cell, status: str) -> None:
-    store.set_status(cell.id, status)
-    store.publish()
-    display.cell(cell, status)
+def _bring_to_end(
+    group: list[Cell],
+    workspace: Workspace,
+    store: Store,
+    display: Display,
+) -> dict[str, Outcome]:
+    """Start workers for the cells of a group until each is finished or has failed."""
+    ended = {
+        cell.id: Outcome(cell, "finished") for cell in group if store.status(cell.id) == "finished"
+    }
+    while waiting := [cell for cell in group if cell.id not in ended]:
+        for cell in waiting:
+            workspace.cell(cell.id).mkdir(parents=True, exist_ok=True)
+            cell.save(workspace.cell(cell.id) / "cell.json")
+            reap(workspace.cell(cell.id))
+        watch = _Watch(waiting, workspace, store, display)
+        try:
+            watch.to_the_end()
+        finally:
+            for cell in waiting:
+                reap(workspace.cell(cell.id))
+        ended |= watch.outcomes
+    return ended
 
 
-def _start(workspace: Workspace, cell: Cell, attempt: int, log: Path) -> subprocess.Popen:
+class _Watch:
+    """One worker from its start to its end: its cells' spools, statuses and outcomes."""
+
+    def __init__(self, cells: list[Cell], workspace: Workspace, store: Store, display: Display):
+        self._cells, self._store, self._display = cells, store, display
+        self._attempts = {cell.id: store.next_attempt(cell.id) for cell in cells}
+        self._log = workspace.cell(cells[0].id) / f"attempt-{self._attempts[cells[0].id]:03d}.log"
+        self._running: Cell | None = cells[0]
+        self.outcomes: dict[str, Outcome] = {}
+        self._set(cells[0], "running")
+        self._worker = _start(workspace, self._attempts, self._log)
+
+    def to_the_end(self) -> None:
+        """Take the spools in until the worker ends; whose turn it was then has failed.
+
+        Raises:
+            KeyboardInterrupt: after the worker was stopped and what it wrote published.
+        """
+        try:
+            self._follow()
+        except KeyboardInterrupt:
+            _stop(self._worker)
+            self._take()
+            if self._running:
+                self._set(self._running, "interrupted")
+            raise
+        if self._running:
+            self._end(self._running, "failed", self._why())
+
+    def _follow(self) -> None:
+        published = time.monotonic()
+        while True:
+            ended = self._worker.poll() is not None
+            rows = self._take()
+            if rows and time.monotonic() - published > PUBLISH_SECONDS:
+                self._store.publish()
+                published = time.monotonic()
+            if ended:
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _take(self) -> int:
+        """What the cells' spools have new."""
+        taken = 0
+        for cell in self._cells:
+            if cell.id in self.outcomes:
+                continue
+            for row in self._store.ingest(cell.id):
+                taken += 1
+                if row.get("attempt") == self._attempts[cell.id]:
+                    self._line(cell, row)
+        return taken
+
+    def _line(self, cell: Cell, row: dict[str, Any]) -> None:
+        if row["kind"] == "start" and cell is not self._running:
+            self._running = cell
+            self._set(cell, "running")
+        self._display.line(cell, row)
+        if row["kind"] == "done":
+            self._end(cell, "finished")
+        elif row["kind"] == "failed":
+            self._end(cell, "failed", row["error"])
+
+    def _end(self, cell: Cell, status: str, error: str = "") -> None:
+        self.outcomes[cell.id] = Outcome(cell, status, error, self._log if error else None)
+        if cell is self._running:
+            self._running = None
+        self._set(cell, status)
+
+    def _why(self) -> str:
+        """Of a worker that ended without saying so."""
+        code = self._worker.returncode
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"the worker was killed ({name}; out of memory?); the same command continues"
+        return f"the worker ended with exit status {code} and no message"
+
+    def _set(self, cell: Cell, status: str) -> None:
+        self._store.set_status(cell.id, status)
+        self._store.publish()
+        self._display.cell(cell, status)
+
+
+def _start(workspace: Workspace, attempts: dict[str, int], log: Path) -> subprocess.Popen:
     """A worker in its own session (Ctrl-C reaches the conductor only), output to `log`."""
+    folders = [str(workspace.cell(cell)) for cell in attempts]
     with log.open("ab") as output:
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "suite.worker"),
-                *(str(workspace.db), cell.id, str(attempt), str(os.getpid())),
+                *(sys.executable, "-m", "suite.worker", str(workspace.db), str(os.getpid())),
+                *(f"{cell}:{attempt}" for cell, attempt in attempts.items()),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {MARK: str(workspace.cell(cell.id))},
+            env=os.environ | {MARK: os.pathsep.join(folders)},
         )
-
-
-def _watch(worker: subprocess.Popen, cell: Cell, store: Store, display: Display) -> str:
-    """Take the spool in until the worker ends; returns the reason of a failure, or ""."""
-    published = time.monotonic()
-    done, error = False, ""
-    while True:
-        ended = worker.poll() is not None
-        rows = store.ingest(cell.id)
-        for row in rows:
-            display.line(cell, row)
-            done |= row["kind"] == "done"
-            error = row["error"] if row["kind"] == "failed" else error
-        if rows and time.monotonic() - published > PUBLISH_SECONDS:
-            store.publish()
-            published = time.monotonic()
-        if ended:
-            break
-        time.sleep(POLL_SECONDS)
-    if done:
-        return ""
-    if error:
-        return error
-    if worker.returncode < 0:
-        name = signal.Signals(-worker.returncode).name
-        return f"the worker was killed ({name}; out of memory?); the same command continues"
-    return f"the worker ended with exit status {worker.returncode} and no message"
 
 
 def _stop(worker: subprocess.Popen) -> None:
@@ -210,7 +273,8 @@ def reap(folder: Path) -> None:
     left = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == str(folder) and process.pid != os.getpid():
+            marks = process.environ().get(MARK, "").split(os.pathsep)
+            if str(folder) in marks and process.pid != os.getpid():
                 process.kill()
                 left.append(process)
         except (psutil.Error, OSError):

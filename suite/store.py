@@ -23,7 +23,7 @@ import duckdb
 import numpy as np
 
 from suite import spool, stats
-from suite.cell import Cell, Workspace
+from suite.cell import EVALUATION, Cell, Workspace
 
 MIGRATIONS: dict[str, str] = {
     "001_initial": """
@@ -62,6 +62,19 @@ MIGRATIONS: dict[str, str] = {
                                       prompt_digest VARCHAR, overlapping INTEGER,
                                       overlapping_ids JSON);
     """,
+    "003_batches": """
+        CREATE TABLE data.batches (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
+                                   benchmark VARCHAR, problem VARCHAR, first INTEGER, n INTEGER,
+                                   seed BIGINT, verdicts VARCHAR, stops VARCHAR,
+                                   lengths INTEGER[], digests BIGINT[], answers VARCHAR[],
+                                   examples VARCHAR[]);
+        INSERT INTO data.batches
+            SELECT run, attempt, step, fraction, benchmark, problem, 0, n, NULL, verdicts,
+                   repeat('l', truncated) || repeat('s', n - truncated), [tokens], NULL, NULL,
+                   CAST(examples AS VARCHAR[])
+              FROM data.evals;
+        DROP TABLE data.evals;
+    """,
 }
 
 # A run can belong to several matrices. `runs` and the scores have a row for each of them; traces
@@ -83,8 +96,17 @@ VIEWS: dict[str, str] = {
         SELECT l.matrix, l.arm, r.seed, t.run, t.step, t.metric, t.value
           FROM data.traces t JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
     "evals": """
-        SELECT l.matrix, l.arm, r.seed, e.*
-          FROM data.evals e JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+        WITH problems AS (
+            SELECT run, step, fraction, benchmark, problem, sum(n)::INTEGER AS n,
+                   string_agg(verdicts, '' ORDER BY first) AS verdicts,
+                   string_agg(stops, '' ORDER BY first) AS stops,
+                   len(list_distinct(flatten(list(digests))))::INTEGER AS unique_responses,
+                   sum(list_sum(lengths))::BIGINT AS tokens, arg_min(examples, first) AS examples
+              FROM data.batches GROUP BY ALL)
+        SELECT l.matrix, l.arm, r.seed, p.*, count_of(verdicts, 'c') AS correct,
+               count_of(verdicts, 'w') AS wrong, count_of(verdicts, 'u') AS unparsed,
+               count_of(verdicts, 't') AS timeout, count_of(stops, 'l') AS truncated
+          FROM problems p JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
     "probes": """
         SELECT l.matrix, l.arm, r.seed, p.run, p.step, p.fraction, p.estimator, p.value,
                CASE p.estimator
@@ -127,18 +149,9 @@ VIEWS: dict[str, str] = {
          GROUP BY ALL ORDER BY ALL""",
 }
 
-_EVAL_FIELDS = (
-    "benchmark",
-    "problem",
-    "n",
-    "correct",
-    "wrong",
-    "unparsed",
-    "timeout",
-    "truncated",
-    "unique",
-    "tokens",
-    "verdicts",
+_BATCH_FIELDS = (
+    *("step", "fraction", "benchmark", "problem", "first", "n", "seed"),
+    *("verdicts", "stops", "lengths", "digests", "answers", "examples"),
 )
 
 
@@ -191,13 +204,24 @@ class Store:
             self._db.execute(script)
             self._db.execute("INSERT INTO data.migrations VALUES (?)", [name])
             self._db.execute("COMMIT")
+        self._db.execute(
+            """CREATE OR REPLACE MACRO count_of(text, letter) AS
+                 (length(text) - length(replace(text, letter, '')))::INTEGER"""
+        )
         for name, query in VIEWS.items():
             self._db.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
     def register(self, cells: list[Cell]) -> None:
-        """Make the matrix of `cells` known; its former cells keep their runs, not their place."""
+        """Make the matrix of `cells` known; its former cells keep their runs, not their place.
+
+        Evaluations are no matrix: each is added to those that are there.
+        """
         self._db.execute("BEGIN")
-        self._db.execute("DELETE FROM data.cells WHERE matrix = ?", [cells[0].matrix])
+        if cells[0].algorithm == EVALUATION:
+            former, value = "run", cells[0].id
+        else:
+            former, value = "matrix", cells[0].matrix
+        self._db.execute(f"DELETE FROM data.cells WHERE {former} = ?", [value])
         for position, cell in enumerate(cells):
             self._db.execute(
                 "INSERT INTO data.cells VALUES (?, ?, ?, ?, ?, ?)",
@@ -209,7 +233,10 @@ class Store:
                    (run, algorithm, settings, model, seed, train, evaluate, budget_unit, budget,
                     gpus, resources, identity, status, attempts, created, updated)
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, now(), now())
-                   ON CONFLICT DO NOTHING""",
+                   ON CONFLICT DO UPDATE SET evaluate = excluded.evaluate,
+                       budget = excluded.budget,
+                       status = CASE WHEN evaluate = excluded.evaluate THEN status
+                                     ELSE 'queued' END""",
                 [
                     cell.id,
                     cell.algorithm,
@@ -243,6 +270,14 @@ class Store:
             "SELECT coalesce(max(attempt), 0) FROM data.spool WHERE run = ?", [run]
         ).fetchone()
         return max(known + 1, spool.next_attempt(self.workspace.cell(run)))
+
+    def points(self, run: str) -> list[dict[str, Any]]:
+        """Where a run was evaluated, and what it had cost by then."""
+        names = ("step", "fraction", "gpu_hours", "tokens", "samples")
+        rows = self._db.execute(
+            f"SELECT {', '.join(names)} FROM data.points WHERE run = ? ORDER BY ALL", [run]
+        ).fetchall()
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     # Taking spools in ------------------------------------------------------------------------
 
@@ -286,24 +321,9 @@ class Store:
         self._insert("traces", values)
 
     def _take_eval(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
-        for step, fraction in {(row["step"], row["fraction"]) for row in rows}:
-            self._db.execute(  # an earlier attempt's unfinished evaluation of the same point
-                """DELETE FROM data.evals
-                    WHERE run = ? AND step = ? AND fraction = ? AND attempt < ?""",
-                [run, step, fraction, attempt],
-            )
-        values = [
-            (
-                run,
-                attempt,
-                row["step"],
-                row["fraction"],
-                *(row[name] for name in _EVAL_FIELDS),
-                _json(row["examples"]),
-            )
-            for row in rows
-        ]
-        self._insert("evals", values)
+        """Batches of samples; one that was drawn before (and lost with its attempt) is replaced."""
+        values = [(run, attempt, *(row[name] for name in _BATCH_FIELDS)) for row in rows]
+        self._insert("batches", values, replace=("run", *_BATCH_FIELDS[:5]))
 
     def _take_evaluated(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """An evaluation point is complete: store its cost and its scores with intervals."""
@@ -325,7 +345,7 @@ class Store:
         ).fetchone()[0]
         counts = self._db.execute(
             """SELECT benchmark, list(n ORDER BY problem), list(correct ORDER BY problem)
-                 FROM data.evals WHERE run = ? AND step = ? AND fraction = ? GROUP BY benchmark""",
+                 FROM evals WHERE run = ? AND step = ? AND fraction = ? GROUP BY benchmark""",
             where,
         ).fetchall()
         scores = []
@@ -356,7 +376,11 @@ class Store:
             )
             kept = [row[name] for name in _BENCHMARK_FIELDS]
             ids = row["overlapping"]
-            self._insert("benchmarks", [(run, *kept, len(ids), _json(ids))])
+            found = (None, None) if ids is None else (len(ids), _json(ids))
+            self._insert("benchmarks", [(run, *kept, *found)])
+
+    def _take_progress(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
+        """For who is watching; nothing to keep."""
 
     def _take_start(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         row = rows[-1]
@@ -382,7 +406,7 @@ class Store:
                  FROM data.traces WHERE run = ? AND metric = 'gpu_hours' AND attempt < ?""",
             [step, run, attempt],
         ).fetchone()
-        for table in ("traces", "evals", "probes"):
+        for table in ("traces", "batches", "probes"):
             self._db.execute(
                 f"DELETE FROM data.{table} WHERE run = ? AND step > ? AND attempt < ?",
                 [run, step, attempt],
@@ -401,7 +425,10 @@ class Store:
                 [run, attempt, row["time"], row["kind"], _json(detail)],
             )
 
-    def _insert(self, table: str, rows: list[tuple[Any, ...]]) -> None:
+    def _insert(
+        self, table: str, rows: list[tuple[Any, ...]], replace: tuple[str, ...] = ()
+    ) -> None:
+        """Append rows, in the place of those that are equal in the columns of `replace`."""
         if rows:
             import pyarrow as pa
 
@@ -416,6 +443,9 @@ class Store:
             columns = zip(*rows, strict=True)
             batch = pa.table({n: list(c) for n, c in zip(names, columns, strict=True)})
             self._db.register("batch", batch)
+            if replace:
+                same = " AND ".join(f"old.{name} = batch.{name}" for name in replace)
+                self._db.execute(f"DELETE FROM data.{table} old USING batch WHERE {same}")
             self._db.execute(f"INSERT INTO data.{table} SELECT * FROM batch")
             self._db.unregister("batch")
 

@@ -1,8 +1,9 @@
-"""One process, one attempt at one cell: build what it needs, train to the budget, leave a spool.
+"""One process, an attempt at one cell or at several that share a stack: each leaves a spool.
 
-    python -m suite.worker DB CELL ATTEMPT CONDUCTOR
+    python -m suite.worker DB CONDUCTOR CELL:ATTEMPT [CELL:ATTEMPT ...]
 
-CELL's folder below DB's holds cell.json; CONDUCTOR is the process id of who started this.
+CELL's folder below DB's holds cell.json; CONDUCTOR is the process id of who started this. Start-up
+is most of a small cell, so cells whose OpenRLHF flags agree (`stack_key`) go through one start.
 
 The conductor starts it and reads what it writes; nothing else passes between them. It dies with the
 conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spool.
@@ -11,14 +12,16 @@ conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spoo
 from __future__ import annotations
 
 import ctypes
+import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,22 +30,53 @@ import algorithms
 from algorithms.openrlhf.flags import command_line
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
-from suite import catalog, editions, machine
-from suite.cell import Cell, Workspace
+from suite import catalog, editions, evaluation, machine
+from suite.cell import EVALUATION, Cell, Workspace
 from suite.ledger import Budget, Ledger
-from suite.spool import Spool, path_of
+from suite.responses import Responses
+from suite.spool import Spool, path_of, read_from
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 EMBEDDED_TEST_PROBLEMS = 300
+EXAMPLES, EXAMPLE_CHARACTERS = 2, 4000  # of each batch, kept in the database
 
 
 class Recorder:
     """What the controller records with: the ledger, and lines of this attempt's spool."""
 
-    def __init__(self, spool: Path, attempt: int, budget: Budget, gpus: int):
+    def __init__(
+        self,
+        spool: Path,
+        attempt: int,
+        budget: Budget,
+        gpus: int,
+        cell: Cell | None = None,
+        workspace: Workspace | None = None,
+        **start: Any,
+    ):
+        """`start` are the fields of the line that says that the turn of `cell` has come."""
+        self._cell, self._workspace = cell, workspace
         self._spool = Spool(spool)
+        self._responses = Responses(spool.parent, attempt)
         self._attempt = attempt
+        self._start = start
         self.ledger = Ledger(budget, gpus)
+
+    def starting(self) -> None:
+        """The cell's turn has come: how it is run, on what, by which versions."""
+        self.write(
+            "start",
+            **self._start,
+            versions=machine.versions(),
+            hardware=machine.hardware(),
+            git_commit=machine.git_commit(),
+        )
+        if self._cell and self._workspace:
+            record_benchmarks(self._cell, self._workspace, self.write)
+
+    def fail(self, error: BaseException) -> None:
+        """The cell has ended by an error."""
+        self.write("failed", error=reason(error), trace=traceback.format_exc())
 
     def begin(self, *, from_step: int, ledger: dict[str, Any] | None) -> None:
         """The first line after start-up: rows of earlier attempts after `from_step` are void."""
@@ -51,7 +85,11 @@ class Recorder:
         self.write("resumed" if from_step else "training", from_step=from_step)
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Append a line to the spool."""
+        """Append a line to the spool; the texts of evaluations go to a file of their own."""
+        if kind == "eval":
+            texts = fields.pop("texts")
+            self._responses.write(fields, texts)
+            fields["examples"] = [text[:EXAMPLE_CHARACTERS] for text in texts[:EXAMPLES]]
         self._spool.write(kind, attempt=self._attempt, **fields)
 
 
@@ -77,18 +115,21 @@ class Evaluation:
         if step:
             yield from records()
             return
-        kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl"
+        kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl.gz"
         if not kept.exists():
             lines = [json.dumps(record) + "\n" for record in records()]
             kept.parent.mkdir(parents=True, exist_ok=True)
             partial_file = kept.with_suffix(f".{os.getpid()}")
-            partial_file.write_text("".join(lines))
+            partial_file.write_bytes(gzip.compress("".join(lines).encode()))
             partial_file.rename(kept)
-        yield from map(json.loads, kept.read_text().splitlines())
+        yield from map(json.loads, gzip.decompress(kept.read_bytes()).splitlines())
 
 
-def openrlhf_flags(cell: Cell, workspace: Workspace) -> list[str]:
-    """The exact OpenRLHF command line of a cell in a workspace; imports nothing heavy."""
+def openrlhf_flags(cell: Cell, workspace: Workspace, folder: Path | None = None) -> list[str]:
+    """The exact OpenRLHF command line of a cell in a workspace; imports nothing heavy.
+
+    `folder` is where checkpoints go when it is not the cell's own.
+    """
     device = "gpu" if cell.resources["accelerator"] else machine.device()
     gpus = cell.resources["gpus"]
     train = dict(cell.train)
@@ -106,7 +147,7 @@ def openrlhf_flags(cell: Cell, workspace: Workspace) -> list[str]:
         seed=cell.seed,
         model=catalog.model_path(cell.model, workspace.models),
         dataset=catalog.data_path(train["dataset"], workspace.data, "train"),
-        workspace=workspace.cell(cell.id),
+        workspace=folder or workspace.cell(cell.id),
         reward=str(Path(__file__).parent.parent / "benchmarks" / "grading.py"),
         longest_response=max(train["max_new_tokens"], cell.evaluate["max_new_tokens"] or 0),
     )
@@ -141,7 +182,7 @@ def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) ->
 def record_benchmarks(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
     """What the cell is measured on, and a warning where that is not what its name promises."""
     for record in editions.describe(cell, workspace):
-        warning, found = record.pop("warning"), len(record["overlapping"])
+        warning, found = record.pop("warning"), len(record["overlapping"] or ())
         write("benchmark", **record)
         if warning:
             write("warning", text=warning)
@@ -171,48 +212,96 @@ def reason(error: BaseException) -> str:
     return text if isinstance(error, FileNotFoundError) or len(lines) > 1 else f"{name}: {text}"
 
 
-def run(workspace: Workspace, cell_id: str, attempt: int) -> None:
-    """One attempt at a cell, from its last checkpoint when there is one."""
-    folder = workspace.cell(cell_id)
-    cell = Cell.load(folder / "cell.json")
-    path = path_of(folder, attempt)
-    spool = Spool(path)
-    write = partial(spool.write, attempt=attempt)
-    flags = openrlhf_flags(cell, workspace)
-    write(
-        "start",
-        run=cell.id,
-        command=["python", "-m", "openrlhf.cli.train_ppo_ray", *flags],
-        versions=machine.versions(),
-        hardware=machine.hardware(),
-        git_commit=machine.git_commit(),
-    )
+def stack_key(cell: Cell, workspace: Workspace) -> str | None:
+    """Cells of one key can go through one start of the stack; None: a cell has it to itself.
+
+    It is what OpenRLHF is told but for the cell's own folder and seed.
+    """
+    if cell.algorithm == EVALUATION:
+        return None
+    flags = openrlhf_flags(replace(cell, seed=0), workspace)
+    own = str(workspace.cell(cell.id))
+    shared = [cell.train["reward"], cell.evaluate["benchmarks"]]
+    return json.dumps([[flag.replace(own, "") for flag in flags], shared])
+
+
+def run(workspace: Workspace, wanted: list[tuple[str, int]]) -> None:
+    """An attempt at each (cell, attempt), from its last checkpoint when there is one.
+
+    An error in one of them ends all: its reason is in the spool of the cell whose turn it was.
+    """
+    cells = [Cell.load(workspace.cell(cell_id) / "cell.json") for cell_id, _ in wanted]
+    make = [
+        partial(
+            Recorder,
+            path_of(workspace.cell(cell.id), attempt),
+            attempt,
+            Budget(*next(iter(cell.budget.items()))),
+            cell.resources["gpus"],
+            cell,
+            workspace,
+            run=cell.id,
+            command=_command(cell, workspace),
+        )
+        for cell, (_, attempt) in zip(cells, wanted, strict=True)
+    ]
+    first = make[0]()
     try:
-        materialise(cell, workspace, lambda text: write("note", text=text))
-        record_benchmarks(cell, workspace, write)
-        _train(cell, workspace, flags, path, attempt)
-        write("done")
+        first.write("preparing")
+        for cell in cells:
+            materialise(cell, workspace, lambda text: first.write("note", text=text))
+        if cells[0].algorithm == EVALUATION:
+            first.starting()
+            evaluation.run(cells[0], workspace, first.write)
+            first.write("done")
+        else:
+            _train(cells, workspace, make)
     except BaseException as error:
-        write("failed", error=reason(error), trace=traceback.format_exc())
+        if not _ended(workspace, wanted):  # before any cell's turn had come
+            first.fail(error)
         raise
 
 
-def _train(cell: Cell, workspace: Workspace, flags: list[str], spool: Path, attempt: int) -> None:
-    from algorithms.openrlhf.driver import Experiment, train
+def _command(cell: Cell, workspace: Workspace) -> list[str]:
+    if cell.algorithm == EVALUATION:
+        return []
+    return ["python", "-m", "openrlhf.cli.train_ppo_ray", *openrlhf_flags(cell, workspace)]
 
-    (unit, limit), gpus = next(iter(cell.budget.items())), cell.resources["gpus"]
-    settings = cell.evaluate
-    sampling = Sampling(
-        samples=settings["samples"],
-        max_new_tokens=settings["max_new_tokens"] or cell.train["max_new_tokens"],
-        temperature=settings["temperature"],
-        top_p=settings["top_p"],
-        top_k=settings["top_k"],
-        problems=settings["problems"],
+
+def _ended(workspace: Workspace, wanted: list[tuple[str, int]]) -> bool:
+    """Whether one of the attempts has said why it ended."""
+    return any(
+        row["kind"] == "failed"
+        for cell_id, attempt in wanted
+        for row in read_from(path_of(workspace.cell(cell_id), attempt), 0)[0]
     )
-    experiment = Experiment(
+
+
+def _train(cells: list[Cell], workspace: Workspace, make: list[Callable[[], Recorder]]) -> None:
+    from algorithms.openrlhf.driver import train
+
+    session = workspace.root / "sessions" / str(os.getpid())
+    shutil.rmtree(session, ignore_errors=True)
+    experiments = [
+        _experiment(cell, workspace, recorder) for cell, recorder in zip(cells, make, strict=True)
+    ]
+    flags = openrlhf_flags(cells[0], workspace, session)
+    try:
+        train(flags, experiments, gpus=cells[0].resources["gpus"])
+    finally:
+        shutil.rmtree(session, ignore_errors=True)
+
+
+def _experiment(cell: Cell, workspace: Workspace, make_recorder: Callable[[], Recorder]) -> Any:
+    from algorithms.openrlhf.driver import Experiment
+
+    settings = cell.evaluate
+    longest = settings["max_new_tokens"] or cell.train["max_new_tokens"]
+    sampling = evaluation.sampling_of(settings | {"max_new_tokens": longest})
+    return Experiment(
         algorithm=algorithms.load(cell.algorithm, **cell.settings),
-        make_recorder=partial(Recorder, spool, attempt, Budget(unit, limit), gpus),
+        folder=workspace.cell(cell.id),
+        make_recorder=make_recorder,
         make_grader=Grader,
         evaluate=Evaluation(
             sampling, cell.seed, workspace.root / "base", _base_key(cell, sampling)
@@ -226,7 +315,6 @@ def _train(cell: Cell, workspace: Workspace, flags: list[str], spool: Path, atte
         probe_prompts=settings["probe_prompts"],
         probe=workspace.root / "base" / f"probe-{_probe_key(cell)}.jsonl",
     )
-    train(flags, experiment, gpus=gpus)
 
 
 def _base_key(cell: Cell, sampling: Sampling) -> str:
@@ -256,10 +344,11 @@ def die_with_parent(parent: int) -> None:
 
 def main() -> None:
     """Command line of the worker; a failure is already in the spool when this exits."""
-    db, cell_id, attempt, conductor = sys.argv[1:]
+    db, conductor, *wanted = sys.argv[1:]
     die_with_parent(int(conductor))
     os.environ.setdefault("OMP_NUM_THREADS", "1" if machine.device() == "cpu" else "4")
-    run(Workspace(Path(db)), cell_id, int(attempt))
+    pairs = [one.split(":") for one in wanted]
+    run(Workspace(Path(db)), [(cell, int(attempt)) for cell, attempt in pairs])
 
 
 if __name__ == "__main__":

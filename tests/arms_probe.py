@@ -26,45 +26,29 @@ from suite.ledger import Budget  # noqa: E402
 from suite.worker import Recorder  # noqa: E402
 
 
-def make_policy():
-    from algorithms.openrlhf.actor import PolicyActor
-
-    class AnyPolicy(PolicyActor):
-        """Starts again from the base model with another algorithm."""
-
-        def use(self, algorithm):
-            self.trainer.algorithm = algorithm
-            folder = Path(self.strategy.args.ckpt.path) / "_actor"
-            loaded, _ = self.strategy.load_ckpt(self.actor.model, str(folder), tag="base")
-            assert loaded
-
-    return AnyPolicy
-
-
 def make_controller(out, arms, steps):
     from algorithms.openrlhf.controller import Controller
 
     class EveryArm(Controller):
         def fit(self, global_step=0):
-            with self.suite.make_grader() as self.grader:
+            session, base = self.args.session[0], out / "base"
+            with session.make_grader() as self.grader:
                 self.grader.start()
-                group = self.actor_model_group
-                ray.get(group.async_run_method(method_name="save_checkpoint", tag="base"))
+                ray.get(self.actor_model_group.async_run_method("save_base", path=base))
                 for name, arm in arms.items():
-                    self.train_arm(name, **arm)
+                    self.train_arm(session, base, name, **arm)
 
-        def train_arm(self, name, algorithm, settings, reward):
-            recorder = Recorder(out / f"{name}.jsonl", 1, Budget("steps", steps), 1)
-            self.recorder, self.ledger = recorder, recorder.ledger
-            self.algorithm = algorithms.load(algorithm, **settings)
-            self.suite = dataclasses.replace(self.suite, reward=reward)
-            self.differed = False
-            group = self.actor_model_group
-            ray.get(group.async_run_method(method_name="use", algorithm=self.algorithm))
-            self.broadcast_to_vllm()
-            step, state = 0, self.algorithm.initial_state()
-            if name == "grpo":
-                self.probe = self._probe_rollouts(step)
+        def train_arm(self, session, base, name, algorithm, settings, reward):
+            experiment = dataclasses.replace(
+                session,
+                algorithm=algorithms.load(algorithm, **settings),
+                folder=out / "cells" / name,
+                reward=reward,
+            )
+            self.recorder = Recorder(out / f"{name}.jsonl", 1, Budget("steps", steps), 1)
+            self.ledger = self.recorder.ledger
+            step, state, _ = self._begin(experiment, base)
+            self.probe = self._probe_rollouts(0)
             while not self.ledger.exhausted():
                 step, state = self._train_step(step + 1, state)
             self.recorder.write("probe", step=step, fraction=1.0, values=self._score_probe())
@@ -90,6 +74,7 @@ def main():
     )
     experiment = Experiment(
         algorithm=algorithms.load("grpo"),
+        folder=out,
         make_recorder=dict,
         make_grader=Grader,
         evaluate=dict,
@@ -99,10 +84,9 @@ def main():
     )
     train(
         flags,
-        experiment,
+        [experiment],
         gpus=1,
         controller=make_controller(out, plan["arms"], plan["steps"]),
-        policy=make_policy(),
     )
 
 

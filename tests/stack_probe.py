@@ -88,6 +88,8 @@ def make_controller(out):  # noqa: C901  a class with its helpers
 
     class Probe(controller.Controller):
         def fit(self, global_step=0):
+            self.suite = self.args.suite
+            self.algorithm = self.suite.algorithm
             measured = {"gradients": {}, "marks": {}}
             generator = torch.Generator().manual_seed(1)
             rewards = self._rewards(generator)
@@ -184,11 +186,15 @@ def main():
         longest_response=settings["max_new_tokens"],
     )
     experiment = Experiment(
-        algorithm=algorithms.load("grpo"), make_recorder=dict, make_grader=dict, evaluate=dict
+        algorithm=algorithms.load("grpo"),
+        folder=out,
+        make_recorder=dict,
+        make_grader=dict,
+        evaluate=dict,
     )
     train(
         flags,
-        experiment,
+        [experiment],
         gpus=workers,
         controller=make_controller(out),
         policy=make_policy(),

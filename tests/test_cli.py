@@ -53,7 +53,6 @@ def history(folder):
         write = spool.Spool(workspace.cell(cell.id) / "attempt-001.jsonl").write
         for step, fraction, right in ((0, 0.0, 1), (2, 1.0, correct)):
             for problem in range(12):
-                counts = {"correct": right, "wrong": 4 - right, "unparsed": 0, "timeout": 0}
                 write(
                     "eval",
                     attempt=1,
@@ -61,12 +60,14 @@ def history(folder):
                     fraction=fraction,
                     benchmark="arithmetic",
                     problem=str(problem),
+                    first=0,
                     n=4,
-                    **counts,
-                    truncated=0,
-                    unique=4,
-                    tokens=40,
-                    verdicts="cwww",
+                    seed=0,
+                    verdicts="c" * right + "w" * (4 - right),
+                    stops="ssss",
+                    lengths=[10] * 4,
+                    digests=[1, 2, 3, 4],
+                    answers=[None] * 4,
                     examples=[],
                 )
             write("evaluated", attempt=1, step=step, fraction=fraction, gpu_hours=0.1 * step)
@@ -81,7 +82,7 @@ def history(folder):
 
 def test_help_of_every_verb(suite):
     assert "equal measured compute" in suite("--help").stdout
-    for verb in ("run", "plan", "status", "report", "sql", "doctor"):
+    for verb in ("run", "plan", "status", "report", "sql", "lab", "doctor"):
         helped = suite(verb, "--help")
         assert helped.returncode == 0 and verb in helped.stdout
 

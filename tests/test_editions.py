@@ -1,6 +1,7 @@
 """What a cell is measured on: written before training, recorded with prompt and overlap."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,9 @@ def test_a_training_set_without_problems(tmp_path):
     write(tmp_path / "x.jsonl", [{"question": "q"}])
     with pytest.raises(ValueError, match="row 1 of the training set has no column 'problem'"):
         list(editions.training_prompts(str(tmp_path / "x.jsonl")))
+
+
+def test_an_evaluation_does_not_know_what_the_model_was_trained_on(cell, workspace):
+    alone = replace(cell, train=cell.train | {"dataset": ""})
+    editions.materialise(alone, workspace)
+    assert {record["overlapping"] for record in editions.describe(alone, workspace)} == {None}

@@ -80,7 +80,8 @@ def marked(folder):
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get(MARK) == str(folder) and process.status() != "zombie":
+            marks = process.environ().get(MARK, "").split(os.pathsep)
+            if str(folder) in marks and process.status() != "zombie":
                 found.append(process)
         except (psutil.Error, OSError):
             continue

@@ -3,9 +3,12 @@
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
+import algorithms.entropy  # noqa: E402
 from algorithms.entropy import clamped_entropy, token_entropy  # noqa: E402
 
 
@@ -121,3 +124,162 @@ def test_clamped_with_impossible_tokens():
 def test_p_is_a_fraction(p):
     with pytest.raises(ValueError, match=r"p must be in \[0, 1\)"):
         clamped_entropy(torch.zeros(2, 4), p)
+
+
+def logits_of(kind, rows, vocabulary):
+    """Logits in fp32, or in bf16 where the kind says so."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = 3 * torch.randn(rows, vocabulary, generator=generator)
+    coin = torch.rand(rows, vocabulary, generator=generator)
+    return {
+        "normal": logits,
+        "bf16": logits.bfloat16(),
+        "bf16 in fp32": logits.bfloat16().float(),
+        "integers": logits.round(),
+        "equal": torch.full_like(logits, -1.5),
+        "two values": (coin < 0.5).float(),
+        "few possible": torch.where(coin < 0.7, -math.inf, logits).index_fill(
+            1, torch.tensor([0]), 0.0
+        ),
+        "one possible": torch.full_like(logits, -math.inf).index_fill(1, torch.tensor([1]), 0.0),
+        "sorted": logits.sort(-1).values,
+        "periodic": logits[:, :7].repeat(1, vocabulary // 7 + 1)[:, :vocabulary],
+        "tiny": logits * 1e-38,
+        "far": logits * 1e4,
+    }[kind]
+
+
+def kept_by_order(logits, kept):
+    """Value and gradient in float64 of the entropy of the `kept` highest logits of one row.
+
+    Equal logits stand in the order of their columns, the last ones kept.
+    """
+    exact = logits.double().requires_grad_()
+    order = logits.double().sort(stable=True).indices[logits.numel() - kept :]
+    value = reference(exact[order])
+    value.backward()
+    return value.detach(), torch.nan_to_num(exact.grad, nan=0.0)
+
+
+@pytest.mark.parametrize("vocabulary", [2, 3, 33, 16_384, 20_001, 151_936])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "normal",
+        "bf16",
+        "bf16 in fp32",
+        "integers",
+        "equal",
+        "two values",
+        "few possible",
+        "one possible",
+        "sorted",
+        "periodic",
+        "tiny",
+        "far",
+    ],
+)
+def test_hostile_logits(kind, vocabulary):
+    """Value, gradient and the very tokens kept, for every share that is left out."""
+    logits = logits_of(kind, 1, vocabulary)
+    shares = [0.0, 0.33, 0.98] if vocabulary > 30_000 else [0.0, 0.25, 0.33, 0.5, 0.98, 0.997]
+    for p in shares:
+        value, gradient = kept_by_order(logits[0], vocabulary - int(vocabulary * p))
+        ours = logits.clone().requires_grad_()
+        entropy = clamped_entropy(ours, p)
+        entropy.sum().backward()
+        close = {"rtol": 1e-5, "atol": 1e-6}
+        torch.testing.assert_close(entropy[0].double(), value, **close)
+        rounded = {"rtol": 1e-2, "atol": 1e-6} if kind == "bf16" else close
+        torch.testing.assert_close(ours.grad[0].double(), gradient, **rounded)
+        if kind in ("normal", "bf16 in fp32", "integers", "sorted"):
+            assert torch.equal(ours.grad[0] != 0, gradient.float() != 0), p
+
+
+@pytest.mark.parametrize("vocabulary", [5, 20_000])
+@pytest.mark.parametrize("p", [0.0, 0.4])
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_row_that_is_no_distribution_gives_nan_and_spoils_no_other(vocabulary, p, poison):
+    logits = torch.randn(3, vocabulary)
+    alone = clamped_entropy(logits, p)
+    logits[1, vocabulary // 2] = poison
+    found = clamped_entropy(logits, p)
+    assert found[1].isnan() and torch.equal(found[[0, 2]], alone[[0, 2]])
+    logits[1] = -math.inf
+    assert clamped_entropy(logits, p)[1].isnan(), "no token is possible"
+
+
+@pytest.mark.parametrize("cut", ["columns", "tokens", "transposed", "one row", "no rows"])
+@pytest.mark.parametrize("p", [0.0, 0.33])
+def test_views_give_what_their_copies_give(cut, p):
+    whole = torch.randn(3, 4, 20_000)
+    view = {
+        "columns": whole[..., ::2],
+        "tokens": whole[:, :-1],
+        "transposed": whole.transpose(0, 1),
+        "one row": whole[0, 0],
+        "no rows": whole[:0],
+    }[cut]
+    ours, copy = view.detach().requires_grad_(), view.contiguous().clone().requires_grad_()
+    found, expected = clamped_entropy(ours, p), clamped_entropy(copy, p)
+    assert found.shape == view.shape[:-1] and torch.equal(found, expected)
+    found.sum().backward()
+    expected.sum().backward()
+    assert torch.equal(ours.grad, copy.grad)
+
+
+def test_the_search_finds_what_kthvalue_finds(monkeypatch):
+    """The same tokens for any chunk, with the search and without it."""
+    logits = logits_of("bf16 in fp32", 5, 30_000)
+    for p in (0.1, 0.33, 0.98):
+        searched, selected = (logits.clone().requires_grad_() for _ in range(2))
+        clamped_entropy(searched, p, chunk=2).sum().backward()
+        with monkeypatch.context() as patch:
+            patch.setattr(algorithms.entropy, "SEARCH_FROM", 10**9)
+            clamped_entropy(selected, p).sum().backward()
+        assert torch.equal(searched.grad != 0, selected.grad != 0)
+
+
+def test_backward_twice_gives_the_same_and_twice_differentiable_is_refused():
+    logits = torch.randn(2, 20_000, requires_grad=True)
+    value = clamped_entropy(logits, 0.33).square().sum()
+    (first,) = torch.autograd.grad(value, logits, retain_graph=True)
+    (second,) = torch.autograd.grad(value, logits, create_graph=True)
+    assert torch.equal(first, second)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        second.sum().backward()
+
+
+@st.composite
+def drawn_logits(draw):
+    """One row of float32, of small integers (ties) or of any size, some tokens impossible."""
+    small = st.integers(-3, 3).map(float)
+    wide = st.floats(-60, 60, width=32)
+    elements = st.one_of(small, wide) if draw(st.booleans()) else small
+    row = draw(st.lists(elements, min_size=1, max_size=40))
+    for at in draw(st.sets(st.integers(0, len(row) - 1), max_size=len(row) - 1)):
+        row[at] = -math.inf if draw(st.booleans()) else row[at]
+    return torch.tensor(row)
+
+
+@settings(max_examples=200, deadline=None)
+@given(drawn_logits(), st.floats(0, 0.999), st.integers(-50, 50), st.randoms())
+def test_properties(logits, p, shift, random):
+    size = logits.numel()
+    kept = size - int(size * p)
+    value, gradient = kept_by_order(logits, kept)
+    ours = logits.clone().requires_grad_()
+    entropy = clamped_entropy(ours, p)
+    entropy.backward()
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(entropy.double(), value, **close)
+    torch.testing.assert_close(ours.grad.double(), gradient, **close)
+    assert -1e-6 <= entropy <= math.log(kept) + 1e-5
+    assert ours.grad.sum().abs() <= 1e-5
+    outside = logits.sort(stable=True).indices[: size - kept]
+    assert (ours.grad[outside] == 0).all()
+    shuffled = logits[random.sample(range(size), size)]
+    torch.testing.assert_close(clamped_entropy(shuffled, p), entropy.detach(), **close)
+    if torch.equal(logits, logits.round()):  # the shift is exact
+        torch.testing.assert_close(clamped_entropy(logits + shift, p), entropy.detach(), **close)
+    assert torch.equal(clamped_entropy(logits, 0.0), token_entropy(logits))

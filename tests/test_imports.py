@@ -17,6 +17,7 @@ HEAVY = (
     "math_verify",
     "datasets",
     "lm_eval",
+    "matplotlib",
 )
 
 
@@ -29,7 +30,9 @@ def loaded_after(code, repo):
     return ran.stdout.splitlines()[-1].split()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plan", "matrix.yaml"], ["plan", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plan", "matrix.yaml"], ["plan", "--help"], ["lab"]]
+)
 def test_help_and_plan_load_nothing_heavy(arguments, repo):
     code = (
         f"sys.argv = ['suite', *{arguments!r}]\n"

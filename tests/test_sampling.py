@@ -1,12 +1,11 @@
 """Records of an evaluation: counts, seeds and order, and benchmark files that are not ones."""
 
-import itertools
 import json
 
 import pytest
 
 from benchmarks.grading import Grader
-from benchmarks.sampling import Sampling, evaluate, hashed_seed, read_benchmark
+from benchmarks.sampling import Sampling, evaluate, read_benchmark
 
 ROWS = [
     {"id": "a", "problem": "1+1=", "answer": "2", "family": "x"},
@@ -22,22 +21,29 @@ def path(tmp_path):
     return file
 
 
-def run(path, **settings):
-    """The records, and the requests that were made for them."""
-    asked = []
-    texts = {
-        "1+1=": ["\\boxed{2}", "\\boxed{3}", "so 2", "\\boxed{2}"],
-        "1/2+1/3=": ["\\boxed{10/12}", "\\boxed{\\frac{5}{6}}", "\\boxed{1}", "\\boxed{"],
-        "2+2=": ["\\boxed{4}"] * 4,
-    }
+TEXTS = {
+    "1+1=": ["\\boxed{2}", "\\boxed{3}", "so 2", "\\boxed{2}"],
+    "1/2+1/3=": ["\\boxed{10/12}", "\\boxed{\\frac{5}{6}}", "\\boxed{1}", "\\boxed{"],
+    "2+2=": ["\\boxed{4}"] * 4,
+}
+
+
+def run(path, done=(), **settings):
+    """The records, and the requests that were made for them; sample j is a function of its seed."""
+    asked, bases = [], {}
 
     def generate(problems, params):
         asked.extend(zip(problems, params, strict=True))
-        return [[(text, len(text), False) for text in texts[p]] for p in problems]
+        groups = []
+        for problem, one in zip(problems, params, strict=True):
+            base = bases.setdefault(problem, one["seed"])
+            texts = [TEXTS[problem][(one["seed"] - base + i) % 4] for i in range(one["n"])]
+            groups.append([(text, len(text), False) for text in texts])
+        return groups
 
-    sampling = Sampling(samples=4, max_new_tokens=16, **settings)
+    sampling = Sampling(**{"samples": 4, "max_new_tokens": 16} | settings)
     with Grader(workers=1) as grader:
-        return list(evaluate(generate, grader, path, "b", sampling, seed=7)), asked
+        return list(evaluate(generate, grader, path, "b", sampling, seed=7, done=done)), asked
 
 
 def test_verdicts_keep_the_order_of_sampling(path):
@@ -47,27 +53,54 @@ def test_verdicts_keep_the_order_of_sampling(path):
         ("b", "ccwu"),
         ("c", "cccc"),
     ]
-    assert (records[0]["correct"], records[0]["wrong"], records[0]["unparsed"]) == (2, 1, 1)
-    assert [r["unique"] for r in records] == [3, 4, 1]
+    assert records[0]["answers"] == ["2", "3", None, "2"]
+    assert records[0]["lengths"] == [len(text) for text in TEXTS["1+1="]]
+    assert [len(set(r["digests"])) for r in records] == [3, 4, 1]
+    assert records[1]["texts"] == TEXTS["1/2+1/3="]
 
 
-def test_chunks_change_nothing_and_problems_limit(path):
-    assert run(path, chunk=1)[0] == run(path)[0]
+def verdicts(records):
+    """Of each problem, its batches in order."""
+    problems = dict.fromkeys(r["problem"] for r in records)
+    ordered = sorted(records, key=lambda r: r["first"])
+    return {p: "".join(r["verdicts"] for r in ordered if r["problem"] == p) for p in problems}
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 64])
+@pytest.mark.parametrize("chunk", [1, 7, 4096])
+def test_how_samples_are_cut_into_requests_changes_nothing(path, batch, chunk):
+    whole = run(path, samples=10)
+    cut, asked = run(path, samples=10, batch=batch, chunk=chunk)
+    assert verdicts(cut) == verdicts(whole[0])
+    assert sum(params["n"] for _, params in asked) == 30
+
+    def seeds(requests):
+        return sorted((p, one["seed"] + i) for p, one in requests for i in range(one["n"]))
+
+    assert seeds(asked) == seeds(whole[1]) and len(set(seeds(asked))) == 30
+
+
+def test_what_exists_is_not_drawn_again(path):
+    whole, _ = run(path, samples=10, batch=4)
+    done = {(r["problem"], r["first"]) for r in whole[:5]}
+    rest, asked = run(path, done, samples=10, batch=4)
+    assert [(r["problem"], r["first"]) for r in rest] == [
+        (r["problem"], r["first"]) for r in whole[5:]
+    ]
+    assert len(asked) == len(whole) - 5
+
+
+def test_problems_limit(path):
     assert [r["problem"] for r in run(path, problems=2)[0]] == ["a", "b"]
 
 
-def test_every_problem_has_its_own_seed(path):
-    _, asked = run(path)
-    assert len({params["seed"] for _, params in asked}) == 3
-    assert all(params["n"] == 4 and "top_k" not in params for _, params in asked)
+def test_every_problem_has_its_own_seeds(path):
+    """vLLM gives sample i of a request seed + i: no two problems may share one."""
+    _, asked = run(path, samples=1024, batch=64)
+    seeds = {params["seed"] + i for _, params in asked for i in range(64)}
+    assert len(seeds) == 3 * 1024 and max(seeds) < 2**49
+    assert all("top_k" not in params for _, params in asked)
     assert run(path, top_k=5)[1][0][1]["top_k"] == 5
-
-
-def test_neighbouring_seeds_are_far_apart():
-    """vLLM gives sample i of a request seed + i: seeds a few apart would share samples."""
-    seeds = sorted(hashed_seed(0, "b", str(i)) for i in range(1000))
-    assert min(b - a for a, b in itertools.pairwise(seeds)) > 64
-    assert seeds[0] >= 0 and seeds[-1] < 2**31
 
 
 @pytest.mark.parametrize("line", ["not json", "[1]", '{"id": 1, "problem": "x"}'])

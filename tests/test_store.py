@@ -60,20 +60,22 @@ def trace(write, step, **more):
     write("trace", step=step, entropy=1.0 / step, gpu_hours=0.1 * step, **more)
 
 
-def evaluate(write, step, fraction, correct):
+def evaluate(write, step, fraction, correct, first=0):
     for i, c in enumerate(correct):
-        counts = {"n": 4, "correct": c, "wrong": 4 - c, "unparsed": 0, "timeout": 0}
         write(
             "eval",
             step=step,
             fraction=fraction,
             benchmark="arithmetic",
             problem=f"p{i}",
-            **counts,
-            truncated=0,
-            unique=4,
-            tokens=40,
+            first=first,
+            n=4,
+            seed=i,
             verdicts="c" * c + "w" * (4 - c),
+            stops="sssl",
+            lengths=[10, 11, 12, 7],
+            digests=[first + 1, first + 1, first + 2, first + 3],
+            answers=["1", None, "2", "3"],
             examples=["x"],
         )
     write("evaluated", step=step, fraction=fraction, gpu_hours=0.1 * step, tokens=1, samples=1)
@@ -397,3 +399,21 @@ def test_the_entropy_probe_is_kept_once_with_its_definition(store, workspace, ce
     found = rows(store, "SELECT estimator, value, definition FROM probes ORDER BY estimator")
     assert [row[:2] for row in found] == [("full", 0.4), ("sampled", 0.7)]
     assert all("nats, T = 1" in definition for *_, definition in found)
+
+
+def test_batches_of_a_problem_add_up(store, workspace, cells):
+    """A batch drawn twice (its attempt was lost) counts once."""
+    first, second = (attempt(workspace, cells[0], n) for n in (1, 2))
+    evaluate(first, 0, 0.0, [4, 2])
+    evaluate(second, 0, 0.0, [4, 2])
+    evaluate(second, 0, 0.0, [0, 1], first=4)
+    store.ingest(cells[0].id)
+    found = rows(
+        store,
+        """SELECT problem, n, correct, wrong, truncated, unique_responses, tokens, verdicts
+             FROM evals ORDER BY problem""",
+    )
+    assert found == [
+        ("p0", 8, 4, 4, 2, 6, 80, "ccccwwww"),
+        ("p1", 8, 3, 5, 2, 6, 80, "ccwwcwww"),
+    ]

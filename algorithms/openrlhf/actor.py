@@ -23,6 +23,35 @@ from algorithms.openrlhf.trainer import PolicyTrainer
 class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
     """OpenRLHF's policy worker, which also measures entropy and takes the algorithm's state."""
 
+    def save_base(self, path: Path) -> None:
+        """The state in which every cell of a session that has no checkpoint of its own begins."""
+        limits = self.strategy.args.ckpt
+        self.strategy.save_ckpt(
+            self.actor.model, str(path), "base", limits.max_num, limits.max_mem, {}
+        )
+
+    def begin_cell(self, experiment: Any, base: Path | None) -> dict[str, Any]:
+        """Another cell: its algorithm, and the weights and optimizer it begins with.
+
+        They are those of its checkpoint, whose states are returned, or of the base model ({}).
+        """
+        args = self.strategy.args
+        args.suite = experiment
+        args.ckpt.path = str(experiment.folder / "checkpoints")
+        self.trainer.begin_cell(experiment.algorithm)
+        self.kept = None
+        own = Path(args.ckpt.path) / "_actor"
+        if args.ds.enable_sleep:
+            self.reload_states()
+        states: dict[str, Any] = {}
+        if own.exists():
+            _, states = self.strategy.load_ckpt(self.actor.model, str(own))
+        elif base:
+            self.strategy.load_ckpt(self.actor.model, str(base), tag="base")
+        if args.ds.enable_sleep:
+            self.offload_states()
+        return states
+
     def begin_step(self, step: int, state: dict[str, Any], extra: Extra | None = None) -> None:
         """Before the update of rollout step `step`: state and extra samples in, reseeded.
 

@@ -1,10 +1,10 @@
 """The single controller: OpenRLHF's PPO trainer with a measured budget in place of its epochs.
 
-`fit` is the table of contents of a training run: rollouts, rewards, experience, a second rollout
-where the algorithm asks for one, update, weight sync, each under its own phase of the ledger; then
-the trace, the algorithm's next state, a checkpoint and, at fractions of the budget, an evaluation
-with the engines that are already warm. Prompt order and sampling seeds are functions of (seed,
-step), so nothing but the step has to be restored on resume.
+`_train_step` is the table of contents of a training run: rollouts, rewards, experience, a second
+rollout where the algorithm asks for one, update, weight sync, each under its own phase of the
+ledger; then the trace and the algorithm's next state. `_run` adds checkpoints and, at fractions of
+the budget, evaluations with the engines that are already warm. Prompt order and sampling seeds are
+functions of (seed, step), so nothing but the step has to be restored on resume.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +23,7 @@ from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call
 
 from algorithms import inert
 from algorithms.base import Tokens
+from algorithms.openrlhf.driver import Experiment
 from algorithms.openrlhf.rollouts import (
     Extra,
     Rollout,
@@ -44,32 +46,47 @@ class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_cl
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.suite = self.args.suite
-        self.algorithm = self.suite.algorithm
         self.prompts = self.prompts_dataloader.dataset
         self.group_size = self.args.rollout.n_samples_per_prompt
-        self.saved_step = 0
-        self.differed = False  # whether any token's gradient was ever not GRPO's
 
     def fit(self, global_step: int = 0) -> None:
-        """Train until the ledger says that the budget is spent, evaluating on the way."""
-        self.recorder = self.suite.make_recorder()
-        self.ledger = self.recorder.ledger
-        with self.suite.make_grader() as self.grader:
+        """Every cell of the session in turn, each from the base model or its own checkpoint.
+
+        Start-up is most of a small cell; engines and workers stay, and everything that a cell
+        changes (weights, optimizer, algorithm, caches) is set back in between.
+        """
+        session = self.args.session
+        base = Path(self.args.ckpt.path) / "base" if len(session) > 1 else None
+        with session[0].make_grader() as self.grader:
             self.grader.start()
-            step, state, evaluated = self._restore()
-            self.probe = self._probe_rollouts(step)
+            if base:
+                ray.get(self.actor_model_group.async_run_method("save_base", path=base))
+            for experiment in session:
+                self.recorder = experiment.make_recorder()
+                self.ledger = self.recorder.ledger
+                try:
+                    self._run(experiment, base)
+                except BaseException as error:
+                    self.recorder.fail(error)
+                    raise
+
+    def _run(self, experiment: Experiment, base: Path | None) -> None:
+        """Train one cell until its ledger says that the budget is spent, evaluating on the way."""
+        step, state, evaluated = self._begin(experiment, base)
+        self.probe = self._probe_rollouts(step)
+        evaluated = self._evaluate_when_due(step, state, evaluated)
+        while not self.ledger.exhausted():
+            step, state = self._train_step(step + 1, state)
             evaluated = self._evaluate_when_due(step, state, evaluated)
-            while not self.ledger.exhausted():
-                step, state = self._train_step(step + 1, state)
-                evaluated = self._evaluate_when_due(step, state, evaluated)
-                if step % self.suite.checkpoint_every == 0:
-                    self._save(step, state, evaluated)
-            self._save(step, state, evaluated)
-            self._warn_if_inert(step)
-            self.recorder.write(
-                "finished", step=step, uncharged=self.ledger.uncharged, **self.ledger.totals()
-            )
+            if step % self.suite.checkpoint_every == 0:
+                self._save(step, state, evaluated)
+        self._save(step, state, evaluated)
+        self._warn_if_inert(step)
+        self._save_policy(experiment.folder / "policy")
+        self.recorder.write(
+            "finished", step=step, uncharged=self.ledger.uncharged, **self.ledger.totals()
+        )
+        self.recorder.write("done")
 
     # One training step ---------------------------------------------------------------------
 
@@ -294,18 +311,30 @@ class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_cl
 
     # Checkpoints ---------------------------------------------------------------------------
 
-    def _restore(self) -> tuple[int, dict[str, Any], int]:
-        """Step, algorithm state and evaluations done: from the checkpoint, or the beginning."""
-        saved = self.init_checkpoint_states()
-        step = saved.get("global_step", 0)
-        if step == 0 and "ledger" not in saved:
+    def _begin(self, experiment: Experiment, base: Path | None) -> tuple[int, dict[str, Any], int]:
+        """Set everything for a cell; its step, algorithm state and evaluations done.
+
+        They are those of its checkpoint, or of the beginning.
+        """
+        self.suite, self.algorithm = experiment, experiment.algorithm
+        self.saved_step = 0
+        self.differed = False  # whether any token's gradient was ever not GRPO's
+        self.recorder.starting()
+        method = self.actor_model_group.async_run_method
+        saved = ray.get(method("begin_cell", experiment=experiment, base=base))[0]
+        self.broadcast_to_vllm()
+        if "ledger" not in saved:
             self.recorder.begin(from_step=0, ledger=None)
             return 0, self.algorithm.initial_state(), 0
-        self.saved_step = step
-        self.recorder.begin(from_step=step, ledger=saved["ledger"])
-        self.broadcast_to_vllm()
+        self.saved_step = saved["global_step"]
+        self.recorder.begin(from_step=self.saved_step, ledger=saved["ledger"])
         self.differed = saved["differed"]
-        return step, saved["algorithm_state"], saved["evaluated"]
+        return self.saved_step, saved["algorithm_state"], saved["evaluated"]
+
+    def _save_policy(self, path: Path) -> None:
+        """The policy as a Hugging Face folder."""
+        with self.ledger.aside("checkpoint"):
+            ray.get(self.actor_model_group.async_run_method("save_policy", path=path))
 
     def _save(self, step: int, state: dict[str, Any], evaluated: int) -> None:
         """A checkpoint: policy, optimizer, algorithm state and ledger, never a part of them.

@@ -31,8 +31,9 @@ class Experiment:
 
     Attributes:
         algorithm: the settings object whose methods the trainer calls.
-        make_recorder: opens the trace file (`write`, `begin`) and the `ledger` in the controller's
-            process; see suite.worker.Recorder.
+        folder: of the cell: checkpoints, policies and the final policy go below it.
+        make_recorder: opens the trace file (`write`, `starting`, `begin`, `fail`) and the `ledger`
+            in the controller's process; see suite.worker.Recorder.
         make_grader: makes the grader there: a context manager with `.start()` and
             `.grade([(gold, response), ...])` -> verdicts; see benchmarks.grading.Grader.
         evaluate: called as evaluate(generate, grader, name, path, step), yields records.
@@ -47,6 +48,7 @@ class Experiment:
     """
 
     algorithm: Algorithm
+    folder: Path
     make_recorder: Callable[[], Any]
     make_grader: Callable[[], Any]
     evaluate: Callable[..., Any]
@@ -89,7 +91,7 @@ def start_ray(gpus: int) -> None:
 
 def train(
     flags: list[str],
-    experiment: Experiment,
+    session: list[Experiment],
     *,
     gpus: int,
     controller: type | None = None,
@@ -99,14 +101,14 @@ def train(
 
     Args:
         flags: OpenRLHF's command line, as `flags.command_line` makes it.
-        experiment: see there.
+        session: cells that share these flags, trained one after the other by the same workers.
         gpus: GPUs that a private Ray cluster offers.
         controller, policy: classes in place of `Controller` and `PolicyActor`, for tests.
     """
     cpu.prepare_process()
     start_ray(gpus)
     try:
-        _plug_in(experiment, controller, policy)
+        _plug_in(session, controller, policy)
         saved, sys.argv = sys.argv, [OPENRLHF_CLI, *flags]
         try:
             runpy.run_module(OPENRLHF_CLI, run_name="__main__", alter_sys=True)
@@ -134,7 +136,7 @@ def stop_ray() -> None:
     psutil.wait_procs(alive, timeout=10)
 
 
-def _plug_in(experiment: Experiment, controller: type | None, policy: type | None) -> None:
+def _plug_in(session: list[Experiment], controller: type | None, policy: type | None) -> None:
     import openrlhf.trainer.ppo_trainer as ppo_trainer
     import openrlhf.trainer.ray.ppo_actor as ppo_actor
     import openrlhf.trainer.ray.vllm_engine as vllm_engine
@@ -147,7 +149,7 @@ def _plug_in(experiment: Experiment, controller: type | None, policy: type | Non
     from algorithms.openrlhf.engine import EngineActor
 
     def get_suite_strategy(args: Any) -> Any:
-        args.suite = experiment
+        args.session, args.suite = session, session[0]
         if cpu.active():
             cpu.use_float32(args)
         return get_strategy(args)

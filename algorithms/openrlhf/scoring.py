@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from pathlib import Path
 from typing import Any
 
-import ray
 from openrlhf.datasets.prompts_dataset import preprocess_data
 
 from algorithms.openrlhf.rollouts import Rollout, Sample, to_experience
@@ -38,8 +36,7 @@ class Scoring:
             self.recorder.write("probe", step=step, fraction=fraction, values=self._score_probe())
         self.recorder.write("evaluated", step=step, fraction=fraction, **self.ledger.totals())
         if step:
-            path = Path(self.args.ckpt.path).parent / "policies" / f"step_{step:06d}"
-            ray.get(self.actor_model_group.async_run_method(method_name="save_policy", path=path))
+            self._save_policy(self.suite.folder / "policies" / f"step_{step:06d}")
 
     def _answer(
         self, problems: list[str], params: list[dict[str, Any]]

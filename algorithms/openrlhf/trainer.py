@@ -15,6 +15,7 @@ import torch
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 from torch import Tensor
 
+from algorithms.base import Algorithm
 from algorithms.inert import differs_from_grpo
 from algorithms.objective import aggregate
 from algorithms.openrlhf import cpu
@@ -28,11 +29,16 @@ class PolicyTrainer(ActorPPOTrainer):
 
     def __init__(self, strategy: Any, *args: Any, **kwargs: Any):
         super().__init__(strategy, *args, **kwargs)
-        self.algorithm = strategy.args.suite.algorithm
-        self.state = self.algorithm.initial_state()
+        self.begin_cell(strategy.args.suite.algorithm)
+        self.aggregation = strategy.args.actor.loss_agg_mode
+
+    def begin_cell(self, algorithm: Algorithm) -> None:
+        """Nothing of an earlier cell is left."""
+        self.algorithm = algorithm
+        self.state = algorithm.initial_state()
         self.extra: Extra | None = None
         self.ranks = 1
-        self.aggregation = strategy.args.actor.loss_agg_mode
+        self.replay_buffer.clear()
 
     def begin_step(self, state: dict[str, Any], extra: Extra | None, rank: int, ranks: int) -> None:
         """The controller's state, and this data-parallel rank's share of the extra samples."""

@@ -1,0 +1,242 @@
+"""One loop that trains tables of softmaxes with any algorithm, through the hooks of its base class.
+
+    rollouts -> advantages -> credit, marks -> observe -> extra_rollouts
+             -> surrogate + bonus, a few full-batch steps -> next_state
+
+as in the OpenRLHF trainer. The runs of an arm (its seeds) are trained side by side; what an
+algorithm computes over a batch (credit, marks, the controller) it computes for each run alone.
+
+Two things differ from the LLM. Extra rollouts are G more samples in *every* state at the
+algorithm's temperature, so its quota ("positives", "prompts") has nothing to end and is ignored;
+their objective is the mean over all samples drawn times the coefficient, as "append" defines it,
+and "replace" is refused. An iteration visits every state, so it counts as an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from algorithms.base import Algorithm, Tokens
+from algorithms.diagnostics import clip_diagnostics
+from algorithms.entropy import token_entropy
+from algorithms.lab import table
+from algorithms.lab.settings import Environment, Training
+
+Row = dict[str, Any]  # "step", and for each metric a list with the value of each run
+
+
+def train(
+    algorithm: Algorithm, environment: Environment, training: Training, seeds: list[int]
+) -> Iterator[Row]:
+    """Train one run a seed; yields a row before the first step, then every `trace_every` of them.
+
+    Metrics: "entropy" (mean over states, nats), "reward" (exact, under the policy), "correct"
+    (probability of a correct action), and after the first step "clip_low", "clip_high" (share of
+    samples, mean since the last row), "coefficient", "temperature", "bonus_statistic" where the
+    algorithm has them, and the terms of algorithms.diagnostics where a clip range is given.
+
+    Raises:
+        ValueError: the algorithm wants its extra samples to replace others.
+    """
+    lab = _Lab(algorithm, environment, training, seeds)
+    yield {"step": 0, **lab.measure()}
+    for iteration in range(1, training.iterations + 1):
+        lab.iterate(iteration)
+        if iteration % training.trace_every == 0 or iteration == training.iterations:
+            yield {"step": iteration, **lab.measure()}
+
+
+class _Lab:
+    """The tables in training and everything that belongs to them."""
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        environment: Environment,
+        training: Training,
+        seeds: list[int],
+    ):
+        self.algorithm, self.training, self.seeds = algorithm, training, seeds
+        tables = table.make_tables(environment, seeds)
+        self.rewards_RSV = tables.rewards_RSV
+        self.logits_RSV = tables.logits_RSV.requires_grad_()
+        self.old_logits_RSV = tables.logits_RSV.detach().clone()
+        kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.SGD
+        self.optimizer = kind([self.logits_RSV], lr=training.lr, maximize=True, fused=True)
+        shape = (environment.states, training.samples)
+        self.rollouts = table.Stream(seeds, table.ROLLOUTS, shape)
+        self.extra_rollouts = table.Stream(seeds, table.EXTRA, shape)
+        self.rewarder = table.Rewarder(environment, seeds, shape)
+        self.states = [algorithm.initial_state() for _ in seeds]
+        self.tempered = [False] * len(seeds)
+        self.sums: dict[str, Tensor] = {}  # of a metric since the last row, with its count
+        self.counts: dict[str, int] = {}
+        self.credits = _overrides(algorithm, "credit", "shape", "marks")
+        self.controls = _overrides(algorithm, "observe", "next_state")
+
+    # One iteration ---------------------------------------------------------------------------
+
+    def iterate(self, iteration: int) -> None:
+        """Rollouts, credit, controller, update."""
+        first = torch.log_softmax(
+            self.logits_RSV, -1
+        )  # the first step's policy is the sampling one
+        with torch.no_grad():
+            self.old_logits_RSV.copy_(self.logits_RSV)
+            log_pi = first.detach()
+            actions = table.sample(log_pi.exp(), self.rollouts.next())
+            rewards = self.rewarder(self.rewards_RSV, actions)
+            batch = self._batch(log_pi, actions, rewards, self.algorithm.advantages)
+            measured = self._measured(log_pi, batch, rewards, iteration)
+            self.states = [
+                self.algorithm.observe(state, one)
+                for state, one in zip(self.states, measured, strict=True)
+            ]
+            self._credit(log_pi, batch, rewards, iteration)
+            extra = self._extra(log_pi)
+        statistic = self._update(first, batch, extra)
+        for run, one in enumerate(measured):
+            if statistic is not None:
+                one["bonus_statistic"] = float(statistic[run])
+            self.states[run] = self.algorithm.next_state(self.states[run], one)
+
+    @staticmethod
+    def _batch(log_pi_RSV: Tensor, actions_RSG: Tensor, rewards_RSG: Tensor, rule: Any) -> Row:
+        """Samples with the log-probs of the policy at temperature 1 and advantages by `rule`."""
+        groups_PG = rewards_RSG.flatten(0, 1)
+        return {
+            "actions": actions_RSG,
+            "old": log_pi_RSV.gather(-1, actions_RSG),
+            "advantages": rule(groups_PG).reshape(rewards_RSG.shape),
+        }
+
+    def _measured(
+        self, log_pi: Tensor, batch: Row, rewards: Tensor, iteration: int
+    ) -> list[dict[str, float]]:
+        """What the controller of each run may look at; nothing when there is none."""
+        if not self.controls:
+            return [{} for _ in self.seeds]
+        entropy_R = token_entropy(log_pi).mean(-1).tolist()
+        sampled_R = (-batch["old"].flatten(1).mean(-1)).tolist()
+        reward_R = rewards.flatten(1).mean(-1).tolist()
+        return [
+            {"entropy": e, "entropy_sampled": s, "reward": r, "epoch": iteration}
+            for e, s, r in zip(entropy_R, sampled_R, reward_R, strict=True)
+        ]
+
+    def _credit(self, log_pi: Tensor, batch: Row, rewards: Tensor, iteration: int) -> None:
+        """`credit` and `marks` of each run over its own batch of N = S G samples."""
+        if not self.credits:
+            return
+        entropy = token_entropy(log_pi).unsqueeze(-1).expand_as(rewards)
+        tempered = {
+            t: torch.log_softmax(log_pi / t, -1).gather(-1, batch["actions"])
+            for t in self.algorithm.temperatures
+        }
+        credited, marked = [], []
+        for run, seed in enumerate(self.seeds):
+            tokens = Tokens(
+                advantages=batch["advantages"][run].flatten(),
+                entropy=entropy[run].flatten(),
+                log_probs=batch["old"][run].flatten(),
+                rewards=rewards[run].flatten(),
+                tempered={t: values[run].flatten() for t, values in tempered.items()},
+                seed=seed * 1_000_003 + iteration,
+            )
+            credited.append(self.algorithm.credit(tokens, self.states[run]))
+            marked.append(self.algorithm.marks(tokens))
+        batch["advantages"] = torch.stack(credited).reshape(rewards.shape)
+        if marked[0] is not None:
+            batch["marks"] = torch.stack(marked).reshape(rewards.shape)
+
+    def _extra(self, log_pi: Tensor) -> Row | None:
+        """G more samples in every state at the temperature that each run asks for, or None."""
+        asked = [self.algorithm.extra_rollouts(state) for state in self.states]
+        if not any(asked):
+            return None
+        if any(one and one["inject"] != "append" for one in asked):
+            raise ValueError("the lab draws extra samples with inject: append only")
+        temperature_R = torch.tensor([one["temperature"] if one else 1.0 for one in asked])
+        hot = torch.softmax(log_pi / temperature_R[:, None, None], -1)
+        actions = table.sample(hot, self.extra_rollouts.next())
+        rewards = self.rewarder(self.rewards_RSV, actions, table.EXTRA_REWARDS)
+        batch = self._batch(log_pi, actions, rewards, self.algorithm.extra_advantages)
+        batch["weight"] = torch.tensor([one["coefficient"] if one else 0.0 for one in asked])
+        self._add("temperature", temperature_R)
+        return batch
+
+    # The update ------------------------------------------------------------------------------
+
+    def _update(self, first: Tensor, batch: Row, extra: Row | None) -> Tensor | None:
+        """The optimizer steps of one iteration; the mean bonus statistic [R] that they saw."""
+        lambda_R = torch.tensor([self.algorithm.bonus_coefficient(s) for s in self.states])
+        statistics = []
+        for step in range(self.training.optimizer_steps):
+            log_pi = torch.log_softmax(self.logits_RSV, -1) if step else first
+            objective_R = self._surrogate(log_pi, batch)
+            if extra is not None:
+                objective_R = objective_R + extra["weight"] * self._surrogate(log_pi, extra)
+            if self.algorithm.has_bonus:
+                with torch.set_grad_enabled(bool(lambda_R.any())):
+                    values_RS = self.algorithm.bonus_statistic(self.logits_RSV)
+                objective_R = objective_R + lambda_R * values_RS.sum(-1)
+                statistics.append(values_RS.detach().mean(-1))
+            self.optimizer.zero_grad()
+            objective_R.sum().backward()
+            self.optimizer.step()
+        if not statistics:
+            return None
+        self._add("coefficient", lambda_R)
+        self._add("bonus_statistic", torch.stack(statistics).mean(0))
+        return torch.stack(statistics).mean(0)
+
+    def _surrogate(self, log_pi: Tensor, batch: Row) -> Tensor:
+        """[R]: the sum over states of the mean over a state's samples."""
+        chosen = log_pi.gather(-1, batch["actions"])
+        arguments = [x.reshape(-1, 1) for x in (chosen, batch["old"], batch["advantages"])]
+        marks = batch["marks"].reshape(-1, 1) if "marks" in batch else None
+        values = self.algorithm.surrogate(*arguments, None, marks)
+        if "weight" not in batch:
+            events = self.algorithm.clip_events(*(x.detach() for x in arguments))
+            for name, silenced in events.items():
+                self._add(name, silenced.reshape(chosen.shape).float().flatten(1).mean(-1))
+        return values.reshape(chosen.shape).mean(-1).sum(-1)
+
+    # Traces ----------------------------------------------------------------------------------
+
+    def _add(self, metric: str, values_R: Tensor) -> None:
+        self.sums[metric] = self.sums.get(metric, 0.0) + values_R
+        self.counts[metric] = self.counts.get(metric, 0) + 1
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, list[float]]:
+        """Each metric of each run, exact where it can be; the sums start anew."""
+        pi = torch.softmax(self.logits_RSV, -1)
+        means = {
+            "entropy": token_entropy(self.logits_RSV).mean(-1),
+            "reward": (pi * self.rewards_RSV).sum(-1).mean(-1),
+            "correct": (pi * (self.rewards_RSV == 1.0)).sum(-1).mean(-1),
+        }
+        means |= {metric: total / self.counts[metric] for metric, total in self.sums.items()}
+        if self.training.clip_range and self.sums:
+            means |= self._diagnostics()
+        self.sums, self.counts = {}, {}
+        return {metric: values_R.tolist() for metric, values_R in means.items()}
+
+    def _diagnostics(self) -> dict[str, Tensor]:
+        """The terms of CLIP's theorems between the last update's policy and the one it sampled."""
+        runs, states = self.logits_RSV.shape[:2]
+        logits, old = (x.flatten(0, 1) for x in (self.logits_RSV, self.old_logits_RSV))
+        clip_range = self.training.clip_range
+        found = clip_diagnostics(logits, old, clip_range, clip_range)
+        found.pop("entropy")
+        return {name: value.reshape(runs, states).nanmean(-1) for name, value in found.items()}
+
+
+def _overrides(algorithm: Algorithm, *methods: str) -> bool:
+    """Whether the algorithm changes one of these methods of the base class."""
+    return any(getattr(type(algorithm), m) is not getattr(Algorithm, m) for m in methods)

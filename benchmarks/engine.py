@@ -1,0 +1,109 @@
+"""A vLLM engine of one's own, for scoring a checkpoint outside a training run.
+
+Inside a run the engines of the trainer do the same work. Both are asked for token ids only and the
+whole chunk is decoded at once: detokenizing as samples grow costs more than sampling a small model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+Response = tuple[str, int, bool]  # text, tokens, truncated
+
+
+class Engine:
+    """One model, loaded once."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        context: int,
+        gpus: int,
+        cpu: bool,
+        template: str | None = None,
+        chat: bool = False,
+    ):
+        """Load the model.
+
+        Args:
+            model: path or Hugging Face id.
+            context: tokens of prompt and response together.
+            gpus: that share the model (tensor parallel).
+            cpu: float32 and no graph capture, for vLLM's CPU build.
+            template: a text with {} for the problem, or None.
+            chat: wrap the prompt in the tokenizer's chat template.
+        """
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # one process fewer to start
+        from vllm import LLM
+
+        self._llm = LLM(
+            model=model,
+            max_model_len=context,
+            tensor_parallel_size=gpus,
+            dtype="float32" if cpu else "auto",
+            enforce_eager=cpu,
+            enable_prefix_caching=True,
+            disable_log_stats=True,
+            seed=0,
+        )
+        self._tokenizer = self._llm.get_tokenizer()
+        self._context = context
+        self._render = renderer(self._tokenizer, template, chat)
+
+    def prompt(self, problem: str) -> str:
+        """The problem as the model is given it."""
+        return self._render(problem)
+
+    def generate(self, problems: list[str], params: list[dict[str, Any]]) -> list[list[Response]]:
+        """For each problem its `params["n"]` responses, in order.
+
+        Raises:
+            ValueError: a prompt that leaves no room for `max_tokens`; it is never cut silently.
+        """
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        texts = [self._render(problem) for problem in problems]
+        ids = [self._tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts]
+        for problem, tokens, one in zip(problems, ids, params, strict=True):
+            if len(tokens) + one["max_tokens"] > self._context:
+                raise ValueError(
+                    f"a prompt of {len(tokens)} tokens and a response of {one['max_tokens']} "
+                    f"exceed the context of {self._context}: {problem[:60]!r}; "
+                    "raise max_prompt_tokens"
+                )
+        outputs = self._llm.generate(
+            [{"prompt_token_ids": tokens} for tokens in ids],
+            [
+                SamplingParams(**one, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+                for one in params
+            ],
+            use_tqdm=False,
+        )
+        decoded = iter(
+            self._tokenizer.batch_decode(
+                [sample.token_ids for output in outputs for sample in output.outputs],
+                skip_special_tokens=True,
+            )
+        )
+        return [
+            [(next(decoded), len(s.token_ids), s.finish_reason == "length") for s in output.outputs]
+            for output in outputs
+        ]
+
+
+def renderer(tokenizer: Any, template: str | None, chat: bool) -> Callable[[str], str]:
+    """From a problem to the text that the model is given, as training renders it."""
+
+    def render(problem: str) -> str:
+        if chat:
+            messages = [{"role": "user", "content": problem}]
+            return tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        return template.format(problem) if template else problem
+
+    return render

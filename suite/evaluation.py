@@ -1,0 +1,307 @@
+"""`suite eval`: a checkpoint sampled once on each benchmark, every verdict kept, resumable.
+
+An evaluation is a cell like any other: its content is its id, a worker runs it, its spool and its
+texts lie in its folder. What distinguishes it is that nothing is trained; `algorithm` is "eval".
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from algorithms import nearest
+from benchmarks import prompts
+from benchmarks.grading import Grader
+from benchmarks.sampling import PRESETS, Sampling, batches, evaluate
+from suite import catalog, editions, machine
+from suite.cell import EVALUATION, Cell, Workspace
+from suite.spool import attempts, read_from
+from suite.store import connect
+
+FRACTION = 1.0  # of a budget that an evaluation has not: its place in the views
+_RUN = re.compile(r"([0-9a-f]{12})(?:@(\d+))?")
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How a problem becomes a prompt, and how long it may be (None: by the model)."""
+
+    template: str | None = None
+    chat: bool = False
+    max_prompt_tokens: int | None = None
+
+
+DEFAULTS = {"samples": 64, "max_new_tokens": 4096}
+MAX_PROMPT_TOKENS = 1024
+
+
+def from_options(
+    name: str,
+    workspace: Workspace,
+    *,
+    benchmarks: list[str],
+    pass_at: str,
+    preset: str,
+    sampling: dict[str, Any],
+    prompting: Prompting,
+    seed: int,
+    gpus: int,
+) -> Cell:
+    """The cell that `suite eval` was asked for on the command line.
+
+    Raises:
+        ValueError: anything that cannot be run, in one line.
+    """
+    if preset and preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}: {nearest(preset, list(PRESETS))}")
+    model, label = resolve(name, workspace)
+    embedded = catalog.context_length(catalog.EMBEDDED_MODEL)
+    lengths = dict(DEFAULTS), MAX_PROMPT_TOKENS
+    if catalog.context_length(catalog.model_path(model, workspace.models)) == embedded:
+        own = catalog.EMBEDDED_LENGTHS
+        lengths = DEFAULTS | {"max_new_tokens": own["max_new_tokens"]}, own["max_prompt_tokens"]
+    given = {key: value for key, value in sampling.items() if value is not None}
+    settings = Sampling(**{**lengths[0], **PRESETS.get(preset, {}), **given})
+    if settings.temperature == 0 and settings.samples > 1:
+        raise ValueError("temperature 0 always gives the same answer: ask for --samples 1")
+    ks = _numbers(pass_at, settings.samples)
+    for benchmark in benchmarks:
+        problem = catalog.benchmark_problem(benchmark, Path())
+        if problem:
+            raise ValueError(problem)
+    template = prompts.template(prompting.template)
+    if template and prompting.chat:
+        raise ValueError("--prompt-template is not used with --chat-template: drop one of them")
+    longest = prompting.max_prompt_tokens or lengths[1]
+    return cell(
+        model,
+        label,
+        [catalog.absolute(benchmark, Path()) for benchmark in benchmarks],
+        settings,
+        ks,
+        replace(prompting, template=template, max_prompt_tokens=longest),
+        seed=seed,
+        gpus=gpus,
+    )
+
+
+def _numbers(pass_at: str, samples: int) -> list[int]:
+    """The ks of "1,8,64" that `samples` allow; by default larger ones are left out."""
+    try:
+        ks = sorted({int(k) for k in pass_at.split(",")})
+    except ValueError as error:
+        raise ValueError(f"--pass-at is whole numbers with commas, got {pass_at!r}") from error
+    allowed = [k for k in ks if 1 <= k <= samples]
+    if not allowed:
+        raise ValueError(f"pass@{ks[0]} needs at least {ks[0]} samples, there are {samples}")
+    return allowed
+
+
+def resolve(name: str, workspace: Workspace) -> tuple[str, str]:
+    """(path or id of the model, label) of what `suite eval` was given.
+
+    A cell of runs.db is named by its id, a step of it by ID@STEP.
+
+    Raises:
+        ValueError: no such run or step (those that exist are named), or no such model.
+    """
+    match = _RUN.fullmatch(name)
+    if not match:
+        problem = catalog.model_problem(name, Path())
+        if problem:
+            raise ValueError(problem)
+        model = catalog.absolute(name, Path())
+        return model, Path(model).name
+    run, step = match.groups()
+    folder = workspace.cell(run) / "policies"
+    kept = sorted(int(path.name.removeprefix("step_")) for path in folder.glob("step_*[0-9]"))
+    if not kept:
+        raise ValueError(f"run {run} of {workspace.db} has kept no policy")
+    chosen = kept[-1] if step is None else int(step)
+    if chosen not in kept:
+        raise ValueError(f"run {run} kept no policy of step {chosen}; there are: {kept}")
+    return str(folder / f"step_{chosen:06d}"), f"{run}@{chosen}"
+
+
+def cell(
+    model: str,
+    label: str,
+    benchmarks: list[str],
+    sampling: Sampling,
+    pass_at: list[int],
+    prompting: Prompting,
+    *,
+    seed: int,
+    gpus: int,
+) -> Cell:
+    """The evaluation as a cell, named by its content."""
+    files = catalog.data_files(benchmarks, {}, Path())
+    return Cell(
+        matrix="eval",
+        arm=label,
+        algorithm=EVALUATION,
+        settings={},
+        model=model,
+        seed=seed,
+        train={
+            "dataset": "",
+            "prompt_template": prompting.template,
+            "chat_template": prompting.chat,
+            "max_prompt_tokens": prompting.max_prompt_tokens,
+        },
+        evaluate={
+            "benchmarks": benchmarks,
+            "at": [FRACTION],
+            "samples": sampling.samples,
+            "pass_at": pass_at,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+            "max_new_tokens": sampling.max_new_tokens,
+            "problems": sampling.problems,
+            "data_files": files,
+        },
+        budget={"samples": float(sampling.samples)},
+        resources={"gpus": gpus, "accelerator": None},
+        identity=catalog.identity([model, *benchmarks], files),
+    )
+
+
+# In the worker ------------------------------------------------------------------------------
+
+
+def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
+    """Sample and grade what earlier attempts have not, telling `write` of each batch."""
+    from algorithms.openrlhf import cpu
+
+    cpu.prepare_process()
+    from benchmarks.engine import Engine
+
+    settings, prompting = cell.evaluate, cell.train
+    sampling = sampling_of(settings)
+    paths = editions.benchmark_paths(cell, workspace)
+    files = {name: Path(path) for name, path in paths.items()}
+    done = drawn(workspace.cell(cell.id))
+    total = sum(n for path in files.values() for *_, n in batches(path, sampling))
+    engine = Engine(
+        catalog.model_path(cell.model, workspace.models),
+        context=prompting["max_prompt_tokens"] + sampling.max_new_tokens,
+        gpus=cell.resources["gpus"],
+        cpu=machine.device() == "cpu",
+        template=prompting["prompt_template"],
+        chat=prompting["chat_template"],
+    )
+    meter = _Meter(total, sum(done.values()))
+    write("sampling", wanted=total, existing=sum(done.values()))
+    point = {"step": 0, "fraction": FRACTION}
+    with Grader() as grader:
+        grader.start()
+        for name, path in files.items():
+            mine = {(problem, first) for benchmark, problem, first in done if benchmark == name}
+            records = evaluate(
+                engine.generate, grader, path, name, sampling, seed=cell.seed, done=mine
+            )
+            for record in records:
+                write("eval", **point, **record)
+                if meter.add(record["n"], sum(record["lengths"])):
+                    write("progress", budget_fraction=meter.fraction, text=meter.text)
+    write("evaluated", **point, samples=total, seconds=meter.seconds, tokens=meter.tokens)
+
+
+def sampling_of(settings: dict[str, Any]) -> Sampling:
+    """The `evaluate` section of a cell as sampling settings."""
+    names = ("samples", "max_new_tokens", "temperature", "top_p", "top_k", "problems")
+    return Sampling(**{name: settings[name] for name in names})
+
+
+def drawn(folder: Path) -> dict[tuple[str, str, int], int]:
+    """(benchmark, problem, first) -> samples, of the batches in a cell's spools."""
+    return {
+        (row["benchmark"], row["problem"], row["first"]): row["n"]
+        for _, path in attempts(folder)
+        for row in read_from(path, 0)[0]
+        if row["kind"] == "eval"
+    }
+
+
+class _Meter:
+    """Progress, throughput and time left, said at most every two seconds."""
+
+    def __init__(self, total: int, done: int):
+        self._total, self._done, self._before = total, done, done
+        self._start = self._said = time.monotonic()
+        self.tokens = 0
+
+    def add(self, samples: int, tokens: int) -> bool:
+        """Count a batch; whether it is time to say so."""
+        self._done += samples
+        self.tokens += tokens
+        now = time.monotonic()
+        due = now - self._said > 2 or self._done == self._total
+        if due:
+            self._said = now
+        return due
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    @property
+    def fraction(self) -> float:
+        return self._done / self._total
+
+    @property
+    def text(self) -> str:
+        """ "5120/30720 samples, 480/s, 6,100 tokens/s, 53 s left"."""
+        rate = (self._done - self._before) / max(self.seconds, 1e-9)
+        left = (self._total - self._done) / rate
+        return (
+            f"{self._done}/{self._total} samples, {rate:.0f}/s, "
+            f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s, {left:.0f} s left"
+        )
+
+
+# On the terminal ----------------------------------------------------------------------------
+
+
+def table(db: Path, cell: Cell) -> Table:
+    """The scores of a finished evaluation, with what has to be known to read them."""
+    shown = Table(title=f"{cell.arm}, seed {cell.seed}", caption_justify="left")
+    with connect(db) as connection:
+        scores = connection.execute(
+            """SELECT benchmark, k, score, low, high FROM data.scores
+                WHERE run = ? ORDER BY benchmark, k""",
+            [cell.id],
+        ).fetchall()
+        quality = connection.execute(
+            """SELECT benchmark, count(*), sum(n), sum(tokens) / sum(n), sum(truncated) / sum(n),
+                      sum(unparsed) / sum(n), sum(timeout) / sum(n), avg(unique_responses / n)
+                 FROM evals WHERE run = ? GROUP BY benchmark ORDER BY benchmark""",
+            [cell.id],
+        ).fetchall()
+    ks = sorted({k for _, k, *_ in scores})
+    for column in ("benchmark", "problems", "samples", *(f"pass@{k}" for k in ks)):
+        shown.add_column(column, justify="left" if column == "benchmark" else "right")
+    for column in ("tokens", "truncated", "no answer", "undecided", "different"):
+        shown.add_column(column, justify="right")
+    for benchmark, problems, samples, tokens, *shares in quality:
+        mine = {k: rest for name, k, *rest in scores if name == benchmark}
+        shown.add_row(
+            benchmark,
+            str(problems),
+            str(samples),
+            *("{:.3f} [{:.3f}, {:.3f}]".format(*mine[k]) if k in mine else "" for k in ks),
+            f"{tokens:.1f}",
+            *(f"{share:.1%}" for share in shares),
+        )
+    shown.caption = (
+        "Brackets: 95 % interval over problems. Truncated, unanswered and undecided responses "
+        "count as wrong."
+    )
+    return shown

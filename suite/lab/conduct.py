@@ -1,0 +1,105 @@
+"""Runs what is not finished of an experiment and keeps every run in runs.db.
+
+The runs of an arm are trained side by side in this process; each has a spool and a row of its own,
+as an LLM's cell has. A run that is finished is not trained again, whatever experiment it was in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from suite import machine
+from suite.cell import Cell, Workspace
+from suite.lab.experiment import THEORY, Arm, Experiment
+from suite.scheduler import only_conductor
+from suite.spool import Spool, path_of
+from suite.store import Store
+
+Progress = Callable[[Arm, float], None]  # an arm and the share of it that is done
+
+
+def conduct(experiment: Experiment, workspace: Workspace, progress: Progress) -> None:
+    """Bring every run of the experiment to "finished"; an interrupted one starts over next time.
+
+    Raises:
+        Busy: another conductor works on this database.
+    """
+    with only_conductor(workspace):
+        store = Store(workspace)
+        try:
+            store.register([cell for arm in experiment.arms for cell in experiment.cells(arm)])
+            for arm in experiment.arms:
+                missing = [cell for cell in experiment.cells(arm) if not _finished(store, cell)]
+                if missing:
+                    _run(store, workspace, arm, missing, lambda x, arm=arm: progress(arm, x))
+                progress(arm, 1.0)
+        finally:
+            store.close()
+
+
+def _finished(store: Store, cell: Cell) -> bool:
+    """Whether a run is done; one whose spool is complete but was not taken in yet is."""
+    if store.status(cell.id) != "finished" and any(
+        row["kind"] == "done" for row in store.ingest(cell.id)
+    ):
+        store.set_status(cell.id, "finished")
+    return store.status(cell.id) == "finished"
+
+
+def _run(
+    store: Store,
+    workspace: Workspace,
+    arm: Arm,
+    cells: list[Cell],
+    progress: Callable[[float], None],
+) -> None:
+    """Train the cells of one arm, then write and take in their spools."""
+    rows_of = _check if cells[0].model == THEORY else _train
+    rows = rows_of(arm, [cell.seed for cell in cells], progress)
+    about = {
+        "command": ["suite", "lab", cells[0].matrix],
+        "versions": machine.versions(),
+        "hardware": machine.hardware(),
+        "git_commit": machine.git_commit(),
+    }
+    for run, cell in enumerate(cells):
+        attempt = store.next_attempt(cell.id)
+        spool = Spool(path_of(workspace.cell(cell.id), attempt))
+        spool.write("start", attempt=attempt, run=cell.id, **about)
+        spool.write("training", attempt=attempt, from_step=-1)
+        for row in rows:
+            own = {metric: values[run] for metric, values in row.items() if metric != "step"}
+            spool.write("trace", attempt=attempt, step=row["step"], **own)
+        spool.write("done", attempt=attempt)
+        spool.close()
+        store.ingest(cell.id)
+        store.set_status(cell.id, "finished")
+
+
+def _train(arm: Arm, seeds: list[int], progress: Callable[[float], None]) -> list[dict[str, Any]]:
+    """The rows of an arm that trains tables."""
+    import torch
+
+    import algorithms
+    from algorithms.lab.trainer import train
+
+    torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives
+    algorithm = algorithms.load(arm.algorithm, **arm.settings)
+    rows = []
+    for row in train(algorithm, arm.environment, arm.training, seeds):
+        rows.append(row)
+        progress(row["step"] / arm.training.iterations)
+    return rows
+
+
+def _check(arm: Arm, seeds: list[int], progress: Callable[[float], None]) -> list[dict[str, Any]]:
+    """One row: what a check measured with each seed."""
+    from algorithms.lab import checks
+
+    check = checks.load(arm.algorithm, **arm.settings)
+    measured = []
+    for done, seed in enumerate(seeds, start=1):
+        measured.append(check.measure(seed))
+        progress(done / len(seeds))
+    return [{"step": 1, **{metric: [one[metric] for one in measured] for metric in measured[0]}}]

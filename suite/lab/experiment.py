@@ -1,0 +1,273 @@
+"""An experiment of the lab: a YAML file with a paper's claim, arms, seeds and what is expected.
+
+Read as a matrix is (suite/matrix.py): all problems of a file are reported together, each in one
+line with the file, the YAML line and the nearest valid key. Needs neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+import algorithms
+from algorithms.lab import checks
+from algorithms.lab.settings import Environment, Training
+from suite.cell import Cell
+from suite.matrix import MatrixError, _at, _explain, _location, _Reader
+from suite.schema import Section
+
+FOLDER = Path(__file__).parent.parent.parent / "matrices" / "lab"
+TABULAR, THEORY = "tabular", "theory"  # what stands as the model of a lab run in runs.db
+FORMAT = "1"  # raised when a change to the lab makes its finished runs incomparable
+
+At = Literal["first", "last", "change", "last-quarter"]
+
+
+class Measure(Section):
+    """A number of each run: a metric at its first or last row, its change, or its late mean."""
+
+    metric: str
+    at: At = "last"
+
+
+class Expect(Measure):
+    """What the claim says about a measure of an arm, or of its paired difference to another arm.
+
+    Exactly one of: `sign` ("+" or "-", with |t| of at least `t`), `value` with `tolerance`,
+    `at_most`, `at_least`. `each: true` asks it of every seed instead of the mean.
+    """
+
+    claim: str
+    arm: str
+    against: str | None = None
+    sign: Literal["+", "-"] | None = None
+    t: Annotated[float, Field(gt=0)] = 3.0
+    value: float | None = None
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    each: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Expect:
+        given = [
+            k for k in ("sign", "value", "at_most", "at_least") if getattr(self, k) is not None
+        ]
+        if len(given) != 1:
+            raise ValueError("give exactly one of sign, value, at_most, at_least")
+        if (self.value is None) != (self.tolerance is None):
+            raise ValueError("value and tolerance go together")
+        if self.each and self.sign:
+            raise ValueError("each goes with value, at_most or at_least: a sign is tested by t")
+        return self
+
+
+class Plot(Measure):
+    """A picture: a metric along training ("curves") or a measure of each arm ("points")."""
+
+    kind: Literal["curves", "points"] = "curves"
+    title: str
+    arms: list[str] | None = None
+
+
+class File(Section):
+    """The file as written."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    claim: str
+    source: str
+    environment: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    seeds: Annotated[int, Field(ge=2)] = 20
+    arms: Annotated[dict[str, dict[str, Any] | None], Field(min_length=1)]
+    measure: Annotated[list[Measure], Field(min_length=1)]
+    expect: Annotated[list[Expect], Field(min_length=1)]
+    plots: list[Plot] = Field(default_factory=list)
+    notes: list[str] = Field(default_factory=list)
+    tried: list[str] = Field(default_factory=list)
+
+
+_LISTS: dict[Any, type[Section]] = {"measure": Measure, "expect": Expect, "plots": Plot}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm: an algorithm on a kind of table, or a check (then without environment)."""
+
+    name: str
+    algorithm: str
+    settings: dict[str, Any]
+    environment: Environment | None
+    training: Training | None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A checked file; its cells are what runs.db knows."""
+
+    file: File
+    arms: list[Arm]
+    seeds: int
+
+    @property
+    def name(self) -> str:
+        """The name of its rows in runs.db and of its pictures."""
+        return self.file.name
+
+    def cells(self, arm: Arm) -> list[Cell]:
+        """One cell a seed."""
+        trained = arm.training is not None
+        train = {**asdict(arm.training), "environment": asdict(arm.environment)} if trained else {}
+        return [
+            Cell(
+                matrix=self.name,
+                arm=arm.name,
+                algorithm=arm.algorithm,
+                settings=arm.settings,
+                model=TABULAR if trained else THEORY,
+                seed=seed,
+                train=train,
+                evaluate={},
+                budget={"steps": arm.training.iterations if trained else 1},
+                resources={"gpus": 1, "accelerator": None},
+                identity={"lab": FORMAT},
+            )
+            for seed in range(self.seeds)
+        ]
+
+
+def paths() -> list[Path]:
+    """The experiments that come with the suite."""
+    return sorted(FOLDER.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """The file of an experiment given by name, or by path.
+
+    Raises:
+        MatrixError: neither; the nearest name is given.
+    """
+    known = {path.stem: path for path in paths()}
+    if name in known:
+        return known[name]
+    if name.endswith((".yaml", ".yml")) or Path(name).exists():
+        return Path(name)
+    raise MatrixError([f"no experiment {name!r}: {algorithms.nearest(name, list(known))}"])
+
+
+def load(path: Path, seeds: int | None = None) -> Experiment:
+    """The experiment at `path`, with another number of seeds if given.
+
+    Raises:
+        MatrixError: anything about the file that would stop or spoil it.
+    """
+    return _ExperimentReader(path).experiment(seeds)
+
+
+class _ExperimentReader(_Reader):
+    """One pass over one file."""
+
+    def experiment(self, seeds: int | None) -> Experiment:
+        file = self._section(File, self._read(), _at())
+        self._stop_on_problems()
+        arms = [arm for name, body in file.arms.items() for arm in self._lab_arms(file, name, body)]
+        self._stop_on_problems()
+        self._check_names(file, [arm.name for arm in arms])
+        self._stop_on_problems()
+        return Experiment(file, arms, seeds or file.seeds)
+
+    def _section(self, schema: type[Section], content: Any, place: Any) -> Any:
+        """As for a matrix; an unknown key inside a list is explained by that list's own keys."""
+        try:
+            return schema.model_validate(content)
+        except ValidationError as error:
+            for item in error.errors():
+                inner = _LISTS.get(item["loc"][0], schema) if len(item["loc"]) > 1 else schema
+                self._problem(place(*_location(item["loc"])), _explain(item, inner))
+            return None
+
+    def _lab_arms(self, file: File, name: str, body: dict[str, Any] | None) -> list[Arm]:
+        """One arm, or one for each combination of its sweeps."""
+        body, where = dict(body or {}), ("arms", name)
+        check = body.pop("check", None)
+        own = {key: body.pop(key, None) or {} for key in ("environment", "train")}
+        for key, content in own.items():
+            if not isinstance(content, dict):
+                self._problem((*where, key), f"must be a mapping, got {content!r}")
+                return []
+        if check is not None:
+            return [
+                Arm(name + label, str(check), settings, None, None)
+                for label, swept, _ in self._sweeps(body, {}, where)
+                if (settings := self._check_settings(str(check), swept, where)) is not None
+            ]
+        algorithm = str(body.pop("algorithm", name))
+        try:
+            algorithms.algorithm_class(algorithm)
+        except ValueError as error:
+            self._problem((*where, "algorithm"), str(error))
+            return []
+        environment = self._fields(Environment, file.environment, own["environment"], where)
+        training = self._fields(Training, file.train, own["train"], where)
+        found = []
+        for label, swept, _ in self._sweeps(body, {}, where):
+            settings = self._settings(algorithm, swept, where)
+            if None not in (settings, environment, training):
+                found.append(Arm(name + label, algorithm, settings, environment, training))
+                self._refuse_replacing(algorithm, settings, where)
+        return found
+
+    def _check_settings(self, check: str, settings: dict[str, Any], where: tuple) -> Any:
+        """The settings of a check with its defaults, or None after noting a problem."""
+        try:
+            cls = checks.check_class(check)
+        except ValueError as error:
+            self._problem((*where, "check"), str(error))
+            return None
+        checked = self._dataclass(cls, settings, _at(*where), where)
+        return None if checked is None else asdict(checked)
+
+    def _fields(self, cls: type, shared: dict, own: dict, where: tuple) -> Any:
+        section = "environment" if cls is Environment else "train"
+        place = _at(section, own=own, override=(*where, section))
+        return self._dataclass(cls, shared | own, place, (*where, section))
+
+    def _dataclass(self, cls: type, content: dict[str, Any], place: Any, whole: tuple) -> Any:
+        """`content` as the settings dataclass `cls`, or None after noting what is wrong with it."""
+        valid = [field.name for field in fields(cls)]
+        unknown = [key for key in content if key not in valid]
+        for key in unknown:
+            self._problem(place(key), f"unknown key: {algorithms.nearest(str(key), valid)}")
+        if unknown:
+            return None
+        try:
+            return TypeAdapter(cls).validate_python(content)
+        except ValidationError as error:
+            for item in error.errors():
+                named = item["msg"].removeprefix("Value error, ").split(" ", 1)[0]
+                location = _location(item["loc"]) or ((named,) if named in content else ())
+                self._problem(place(*location) if location else whole, _explain(item, None))
+            return None
+
+    def _refuse_replacing(self, algorithm: str, settings: dict[str, Any], where: tuple) -> None:
+        loaded = algorithms.load(algorithm, **settings)
+        asked = loaded.extra_rollouts(loaded.initial_state())
+        if asked and asked["inject"] != "append":
+            self._problem((*where, "inject"), "the lab appends extra samples, it does not replace")
+
+    def _check_names(self, file: File, arms: list[str]) -> None:
+        """Arms that expectations and plots name must exist."""
+        for position, expect in enumerate(file.expect):
+            for key in ("arm", "against"):
+                name = getattr(expect, key)
+                if name is not None and name not in arms:
+                    hint = algorithms.nearest(name, arms)
+                    self._problem(("expect", position, key), f"no arm {name!r}: {hint}")
+        for position, plot in enumerate(file.plots):
+            for name in plot.arms or []:
+                if name not in arms:
+                    hint = algorithms.nearest(name, arms)
+                    self._problem(("plots", position, "arms"), f"no arm {name!r}: {hint}")

@@ -1,0 +1,133 @@
+"""`suite regrade`: the stored responses of a run judged again by the grader as it is now.
+
+A better grader must not need new samples. Every response is extracted and graded anew; what changed
+is shown, and with `--apply` the new verdicts and scores take the old ones' place, as another
+attempt in the spool, with the versions of the grader that gave them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.grading import Grader
+from benchmarks.sampling import LETTERS, digest, read_benchmark
+from suite import editions, machine, responses, spool
+from suite.cell import Cell, Workspace
+from suite.scheduler import only_conductor
+from suite.store import Store, connect
+
+EXAMPLES = 20  # changed verdicts shown
+_BATCH = 2048  # responses graded at a time
+
+
+@dataclass
+class Regraded:
+    """What a second look found."""
+
+    responses: int = 0
+    changed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (old, new) verdict
+    examples: list[tuple[str, str, str | None, str, str]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # eval lines with the new verdicts
+
+
+def regrade(workspace: Workspace, run: str) -> Regraded:
+    """Grade every stored response of a run again; nothing is written.
+
+    Raises:
+        ValueError: there is no such run here, or it has kept no responses.
+    """
+    folder = workspace.cell(run)
+    if not (folder / "cell.json").is_file():
+        raise ValueError(f"no run {run} in {workspace.root / 'cells'}")
+    cell = Cell.load(folder / "cell.json")
+    golds = _golds(cell, workspace)
+    with connect(workspace.db) as connection:
+        stored = {
+            tuple(row[:5]): dict(zip(_STORED, row[5:], strict=True))
+            for row in connection.execute(
+                f"""SELECT step, fraction, benchmark, problem, first, {", ".join(_STORED)}
+                      FROM data.batches WHERE run = ?""",
+                [run],
+            ).fetchall()
+        }
+    found = Regraded()
+    with Grader() as grader:
+        for part in _parts(responses.read(folder)):
+            pairs = [(golds[r["benchmark"], r["problem"]], t) for r in part for t in r["texts"]]
+            verdicts = iter(grader.grade(pairs))
+            for row in part:
+                mine = [next(verdicts) for _ in row["texts"]]
+                _compare(found, row, stored, mine, golds[row["benchmark"], row["problem"]])
+    if not found.responses:
+        raise ValueError(f"run {run} has kept no responses")
+    return found
+
+
+_STORED = ("n", "seed", "verdicts", "stops", "lengths", "examples")
+
+
+def apply(workspace: Workspace, run: str, found: Regraded) -> None:
+    """Put the new verdicts and scores in the place of the old ones, through the spool."""
+    with only_conductor(workspace):
+        store = Store(workspace)
+        try:
+            attempt = store.next_attempt(run)
+            writer = spool.Spool(spool.path_of(workspace.cell(run), attempt))
+            writer.write("regraded", attempt=attempt, versions=machine.versions())
+            for row in found.rows:
+                writer.write("eval", attempt=attempt, **row)
+            for point in store.points(run):
+                writer.write("evaluated", attempt=attempt, **point)
+            writer.close()
+            store.ingest(run)
+        finally:
+            store.close()
+
+
+def _compare(
+    found: Regraded, row: dict[str, Any], stored: dict[Any, Any], mine: list[Any], gold: str
+) -> None:
+    key = tuple(row[name] for name in ("step", "fraction", "benchmark", "problem", "first"))
+    if key not in stored:  # of a step that was trained again after a kill
+        return
+    before = stored[key]
+    verdicts = "".join(LETTERS[verdict.status] for verdict in mine)
+    found.responses += len(mine)
+    for old, new, verdict in zip(before["verdicts"], verdicts, mine, strict=True):
+        if old != new:
+            found.changed[old, new] += 1
+            if len(found.examples) < EXAMPLES:
+                found.examples.append((row["problem"], gold, verdict.answer, old, new))
+    texts = row["texts"]
+    found.rows.append(
+        {name: row[name] for name in ("step", "fraction", "benchmark", "problem", "first")}
+        | before
+        | {
+            "verdicts": verdicts,
+            "answers": [verdict.answer for verdict in mine],
+            "digests": [digest(text) for text in texts],
+        }
+    )
+
+
+def _golds(cell: Cell, workspace: Workspace) -> dict[tuple[str, str], str]:
+    golds = {}
+    for name, path in editions.benchmark_paths(cell, workspace).items():
+        for row in read_benchmark(Path(path)):
+            golds[name, row["id"]] = row["answer"]
+    return golds
+
+
+def _parts(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    part: list[dict[str, Any]] = []
+    for row in rows:
+        part.append(row)
+        if sum(len(r["texts"]) for r in part) >= _BATCH:
+            yield part
+            part = []
+    if part:
+        yield part

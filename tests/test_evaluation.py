@@ -1,0 +1,180 @@
+"""`suite eval` on the real vLLM: killed in the middle, resumed, extended; nothing drawn twice."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from suite import evaluation, responses
+from suite.cell import Workspace
+from suite.evaluation import Prompting
+from suite.store import connect
+
+PROBLEMS, SAMPLES = 30, 1024
+
+
+def options(workspace, name="arithmetic-tiny", **changed):
+    given = {
+        "benchmarks": ["arithmetic"],
+        "pass_at": "1,8",
+        "preset": "",
+        "sampling": {"samples": 16},
+        "prompting": Prompting(),
+        "seed": 0,
+        "gpus": 1,
+    }
+    return evaluation.from_options(name, workspace, **given | changed)
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    return Workspace(tmp_path / "runs.db")
+
+
+def test_presets_are_the_papers_and_can_be_overridden(workspace):
+    aent = options(workspace, preset="aent", sampling={}).evaluate
+    assert [aent[k] for k in ("temperature", "top_p", "top_k", "samples")] == [0.6, 0.95, 20, 4]
+    mine = options(workspace, preset="clip", sampling={"top_p": 0.9}).evaluate
+    assert (mine["temperature"], mine["top_p"], mine["samples"]) == (0.6, 0.9, 64)
+
+
+def test_more_samples_are_the_same_evaluation_and_other_sampling_another(workspace):
+    one = options(workspace)
+    assert one.id == options(workspace, sampling={"samples": 99, "problems": 3}, pass_at="1").id
+    assert one.id != options(workspace, sampling={"temperature": 0.5}).id
+    assert one.id != options(workspace, seed=1).id
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"name": "no/such/model"}, "unknown model"),
+        ({"name": "0123456789ab"}, "has kept no policy"),
+        ({"benchmarks": ["arithmetics"]}, "did you mean 'arithmetic'"),
+        ({"preset": "aepo"}, "unknown preset 'aepo': did you mean 'aepo-pass"),
+        ({"pass_at": "32"}, "pass@32 needs at least 32 samples, there are 16"),
+        ({"pass_at": "one"}, "whole numbers with commas"),
+        ({"sampling": {"temperature": 0.0}}, "temperature 0 always gives the same answer"),
+        ({"prompting": Prompting(template="Solve")}, "needs {} where the problem goes"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_line(workspace, changed, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        options(workspace, **changed)
+
+
+def test_a_step_of_a_run_is_a_model(workspace):
+    run = "0123456789ab"
+    for step in (10, 200):
+        folder = workspace.cell(run) / "policies" / f"step_{step:06d}"
+        folder.mkdir(parents=True)
+    assert evaluation.resolve(run, workspace) == (str(folder), f"{run}@200")
+    assert evaluation.resolve(f"{run}@10", workspace)[0].endswith("step_000010")
+    with pytest.raises(ValueError, match=r"no policy of step 7; there are: \[10, 200\]"):
+        evaluation.resolve(f"{run}@7", workspace)
+
+
+# On the real engine ------------------------------------------------------------------------
+
+
+def suite_eval(folder, samples, env):
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "suite.cli", "eval", "arithmetic-tiny"),
+            *("--benchmarks", "arithmetic", "--problems", str(PROBLEMS)),
+            *("--samples", str(samples), "--pass-at", f"1,8,64,{SAMPLES}"),
+        ],
+        cwd=folder,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def story(arithmetic_model, model_cache, tmp_path_factory, repo):
+    """64 samples, then 1024 of which a kill loses the conductor, then 1024 again."""
+    folder = tmp_path_factory.mktemp("eval")
+    env = os.environ | {"SUITE_CACHE": str(model_cache), "PYTHONPATH": str(repo)}
+    outputs = []
+    first = suite_eval(folder, 64, env)
+    outputs.append(first.communicate()[0])
+    assert first.returncode == 0, outputs
+    (cell,) = (folder / "runs" / "cells").iterdir()
+    conductor = suite_eval(folder, SAMPLES, env)
+    deadline = time.monotonic() + 300
+    while len(evaluation.drawn(cell)) < PROBLEMS + 70:
+        assert conductor.poll() is None and time.monotonic() < deadline, conductor.stdout.read()
+        time.sleep(0.05)
+    conductor.send_signal(signal.SIGKILL)
+    conductor.wait()
+    time.sleep(1)  # the worker dies with it
+    at_kill = evaluation.drawn(cell)
+    last = suite_eval(folder, SAMPLES, env)
+    outputs.append(last.communicate()[0])
+    assert last.returncode == 0, outputs
+    return Path(folder / "runs.db"), cell, at_kill, outputs
+
+
+def query(story, sql):
+    with connect(story[0]) as connection:
+        return connection.execute(sql).fetchall()
+
+
+@pytest.mark.stack
+def test_killed_and_resumed_it_has_every_sample_once(story):
+    _, cell, at_kill, _ = story
+    assert PROBLEMS + 70 <= len(at_kill) < PROBLEMS * SAMPLES // 64
+    assert evaluation.drawn(cell).keys() > at_kill.keys()
+    counted = query(story, "SELECT count(*), min(n), max(n), sum(correct) FROM evals")
+    assert counted[0][:3] == (PROBLEMS, SAMPLES, SAMPLES)
+    drawn = query(
+        story,
+        """SELECT count(*), count(DISTINCT (problem, seed + i)),
+                  count(DISTINCT (problem, first + i))
+             FROM data.batches, range(n) t(i)""",
+    )
+    assert drawn == [(PROBLEMS * SAMPLES,) * 3]
+
+
+@pytest.mark.stack
+def test_what_existed_was_not_drawn_again(story):
+    again = query(
+        story,
+        """SELECT count(*) FROM data.batches b JOIN data.spool s USING (run)
+            WHERE b.attempt = 1 AND s.attempt = 1""",
+    )
+    assert again == [(PROBLEMS,)]  # the first 64 of each problem are still the first attempt's
+
+
+@pytest.mark.stack
+def test_responses_are_kept_and_are_what_was_graded(story):
+    kept = list(responses.read(story[1]))
+    assert sum(len(row["texts"]) for row in kept) == PROBLEMS * SAMPLES
+    longest = query(story, "SELECT min(len(answers)), max(n) FROM data.batches")
+    assert longest == [(64, 64)]
+
+
+@pytest.mark.stack
+def test_scores_come_with_intervals_and_what_to_know_about_them(story):
+    output = story[3][-1]
+    for text in ("pass@1024", "pass@64", "truncated", "no answer", "30720", "95 % interval"):
+        assert text in output.replace("\n", " ")
+    scores = query(story, "SELECT k, score, low, high FROM data.scores ORDER BY k")
+    assert [k for k, *_ in scores] == [1, 8, 64, 1024]
+    assert all(low <= score <= high for _, score, low, high in scores)
+    assert 0.25 < scores[0][1] < 0.45
+
+
+@pytest.mark.stack
+def test_a_finished_evaluation_prints_at_once(story, model_cache, repo):
+    env = os.environ | {"SUITE_CACHE": str(model_cache), "PYTHONPATH": str(repo)}
+    again = suite_eval(story[0].parent, SAMPLES, env)
+    output, _ = again.communicate()
+    assert again.returncode == 0 and "sampling" not in output and "pass@64" in output

@@ -1,0 +1,88 @@
+"""Grading again: what a newer grader would say is shown, and put in place on request."""
+
+import json
+
+import pytest
+
+from suite import evaluation
+from suite.cell import Workspace
+from suite.ledger import Budget
+from suite.regrade import apply, regrade
+from suite.spool import path_of
+from suite.store import Store, connect
+from suite.worker import Recorder
+
+TEXTS = ["\\boxed{2}", "\\boxed{4/2}", "\\boxed{3}", "so 2"]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A workspace and the id of an evaluation whose grader knew no fractions."""
+    (tmp_path / "config.json").write_text("{}")
+    benchmark = tmp_path / "b.jsonl"
+    benchmark.write_text(json.dumps({"id": "p", "problem": "1+1=", "answer": "2"}) + "\n")
+    workspace = Workspace(tmp_path / "runs.db")
+    cell = evaluation.from_options(
+        str(tmp_path),
+        workspace,
+        benchmarks=[str(benchmark)],
+        pass_at="1",
+        preset="",
+        sampling={"samples": 4},
+        prompting=evaluation.Prompting(),
+        seed=0,
+        gpus=1,
+    )
+    store = Store(workspace)
+    store.register([cell])
+    folder = workspace.cell(cell.id)
+    folder.mkdir(parents=True)
+    cell.save(folder / "cell.json")
+    recorder = Recorder(path_of(folder, 1), 1, Budget("samples", 4), 1)
+    point = {"step": 0, "fraction": 1.0}
+    recorder.write(
+        "eval",
+        **point,
+        benchmark="b",
+        problem="p",
+        first=0,
+        n=4,
+        seed=5,
+        verdicts="cwwu",
+        stops="ssss",
+        lengths=[1, 2, 3, 4],
+        digests=[1, 2, 3, 4],
+        answers=["2", "4/2", "3", None],
+        texts=TEXTS,
+    )
+    recorder.write("evaluated", **point, samples=4)
+    store.ingest(cell.id)
+    store.close()
+    return workspace, cell.id
+
+
+def scores(workspace):
+    with connect(workspace.db) as connection:
+        return connection.execute(
+            "SELECT e.verdicts, round(s.score, 9) FROM evals e, data.scores s"
+        ).fetchall()
+
+
+def test_what_changed_is_found_and_nothing_is_written(run):
+    workspace, cell = run
+    found = regrade(workspace, cell)
+    assert found.responses == 4 and dict(found.changed) == {("w", "c"): 1}
+    assert found.examples == [("p", "2", "4/2", "w", "c")]
+    assert scores(workspace) == [("cwwu", 0.25)]
+
+
+def test_applied_verdicts_and_scores_take_the_old_ones_place(run):
+    workspace, cell = run
+    apply(workspace, cell, regrade(workspace, cell))
+    assert scores(workspace) == [("ccwu", 0.5)]
+    assert regrade(workspace, cell).changed == {}
+
+
+def test_a_run_that_is_not_here(run):
+    with pytest.raises(ValueError, match="no run nonsense"):
+        regrade(run[0], "nonsense")
