@@ -1,16 +1,19 @@
 """What a matrix may name: models, training sets and benchmarks, and what each name stands for.
 
-`arithmetic` and `arithmetic-tiny` are made here on demand; everything else is a local path or the
-id of a model or data set on the Hugging Face hub.
+`arithmetic` and `arithmetic-tiny` are made here on demand, `benchmarks.catalogue` knows the other
+benchmarks by name; everything else is a local path or the id of a model or data set on the Hugging
+Face hub.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from functools import lru_cache
 from pathlib import Path
 
 from algorithms import nearest
+from benchmarks import catalogue
 
 EMBEDDED_MODEL = "arithmetic-tiny"
 EMBEDDED_DATASET = "arithmetic"
@@ -59,27 +62,53 @@ def dataset_problem(name: str, base: Path) -> str | None:
 
 def benchmark_problem(name: str, base: Path) -> str | None:
     """Why `name` cannot be a benchmark, or None."""
-    if name == EMBEDDED_DATASET:
-        return None
+    if name in catalogue.known():
+        path = None if name == EMBEDDED_DATASET else catalogue.local_file(name)
+        return _file_problem(name, path) if path else None
     if _looks_local(name, base) and name.endswith(".jsonl"):
         return None if _path(name, base).is_file() else f"no benchmark at {_path(name, base)}"
-    return f"unknown benchmark {name!r}: {_hint(name, EMBEDDED_DATASET)}, or a .jsonl file"
+    close = nearest(name, list(catalogue.known()))
+    hint = close if close.startswith("did") else f"give one of {', '.join(catalogue.known())}"
+    return f"unknown benchmark {name!r}: {hint}, or a .jsonl file"
+
+
+def data_file_problem(name: str, benchmarks: list[str], path: str, base: Path) -> str | None:
+    """Why `path` cannot be the file of the benchmark `name`, or None."""
+    if name == EMBEDDED_DATASET:
+        return "is made here and takes no file"
+    if name not in catalogue.known() or name not in benchmarks:
+        takers = [b for b in benchmarks if b in catalogue.known() and b != EMBEDDED_DATASET]
+        hint = nearest(name, takers) if takers else "none of them takes a file"
+        return f"is no known benchmark of this evaluation: {hint}"
+    return _file_problem(name, catalogue.local_file(name, _path(path, base)))
+
+
+def data_files(benchmarks: list[str], given: dict[str, str], base: Path) -> dict[str, str]:
+    """The local file of each known benchmark that has one: as given, else in SUITE_DATA."""
+    found = {}
+    for name in benchmarks:
+        if name in catalogue.known() and name != EMBEDDED_DATASET:
+            path = catalogue.local_file(name, _path(given[name], base) if name in given else None)
+            if path is not None:
+                found[name] = str(path.resolve())
+    return found
 
 
 def absolute(name: str, base: Path) -> str:
     """A local path relative to the matrix file as an absolute one; any other name unchanged."""
-    if name in (EMBEDDED_MODEL, EMBEDDED_DATASET) or not _looks_local(name, base):
+    if name == EMBEDDED_MODEL or name in catalogue.known() or not _looks_local(name, base):
         return name
     return str(_path(name, base))
 
 
-def identity(names: list[str]) -> dict[str, str]:
+def identity(names: list[str], files: dict[str, str] | None = None) -> dict[str, str]:
     """A content hash for every name that stands for something outside the matrix file.
 
     Files up to 64 MiB are hashed whole, larger ones by size and modification time. Hub ids stand
-    for themselves.
+    for themselves. A known benchmark is hashed by its problems when it is read from one of
+    `files`, else by the id and revision that it is pinned to.
     """
-    hashes = {}
+    hashes, files = {}, files or {}
     for name in names:
         if name == EMBEDDED_MODEL:
             from benchmarks.arithmetic.recipe import recipe_hash
@@ -87,6 +116,10 @@ def identity(names: list[str]) -> dict[str, str]:
             hashes[name] = recipe_hash()
         elif name == EMBEDDED_DATASET:
             hashes[name] = _hash_files([_problems_source()])
+        elif name in files:
+            hashes[name] = _digest_of(name, *_stamped(Path(files[name])))
+        elif name in catalogue.known():
+            hashes[name] = _pin(name)
         elif Path(name).exists():
             path = Path(name)
             files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
@@ -103,11 +136,47 @@ def model_path(name: str, models: Path) -> str:
     return str(models / f"{EMBEDDED_MODEL}-{recipe_hash()}")
 
 
-def data_path(name: str, data: Path, split: str) -> str:
-    """What is read as the prompts of `split`; the embedded ones lie below `data` once written."""
+def data_path(name: str, data: Path, split: str, content: str | None = None) -> str:
+    """What is read as the prompts of `split`; what is known by name lies below `data` once written.
+
+    `content` is the identity of a known benchmark.
+    """
+    if name != EMBEDDED_DATASET and name in catalogue.known():
+        return str(data / f"{name}-{content or _pin(name)}.jsonl")
     if name != EMBEDDED_DATASET:
         return name
     return str(data / f"{EMBEDDED_DATASET}-{split}-{_hash_files([_problems_source()])}.jsonl")
+
+
+def _file_problem(name: str, path: Path) -> str | None:
+    """Why the problems of the benchmark `name` cannot be read from `path`, or None."""
+    try:
+        _digest_of(name, *_stamped(path))
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _pin(name: str) -> str:
+    """Hash of where a benchmark comes from; of how it is made when it is made here."""
+    benchmark = catalogue.known()[name]
+    source = _problems_source().read_text() if benchmark.embedded else ""
+    return hashlib.sha256(f"{benchmark.pinned} {source}".encode()).hexdigest()[:16]
+
+
+def _stamped(path: Path) -> tuple[str, int, int]:
+    """A path with its size and time: the key under which its digest is remembered."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no benchmark file at {path}")
+    return str(path), path.stat().st_size, path.stat().st_mtime_ns
+
+
+@lru_cache
+def _digest_of(name: str, path: str, size: int, modified: int) -> str:
+    """Sixteen digits of the digest of a benchmark's problems; ids count here."""
+    edition = catalogue.edition(name, path)
+    ids = " ".join(row["id"] for row in edition.rows)
+    return hashlib.sha256(f"{edition.sha256} {ids}".encode()).hexdigest()[:16]
 
 
 def _problems_source() -> Path:

@@ -18,7 +18,8 @@ class Cell:
     """Everything that determines a training run and its scores; plain data throughout.
 
     `identity` holds content hashes of what lies outside the matrix (local models, data sets).
-    `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing. An
+    `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing, and
+    not `evaluate.data_files`: where a benchmark's file lies is no part of what it is. An
     evaluation keeps its id when more is asked of it: what exists is not drawn again.
     """
 
@@ -38,9 +39,11 @@ class Cell:
     def id(self) -> str:
         """Twelve hexadecimal digits of a hash of the content."""
         content = {k: v for k, v in asdict(self).items() if k not in ("matrix", "arm")}
+        content["evaluate"].pop("data_files", None)
         if self.algorithm == EVALUATION:  # how much is drawn is no part of what is drawn from
             extent = ("samples", "pass_at", "problems")
-            content["evaluate"] = {k: v for k, v in self.evaluate.items() if k not in extent}
+            for key in extent:
+                content["evaluate"].pop(key, None)
             content.pop("budget")
         text = json.dumps({"format": FORMAT, **content}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -118,7 +118,7 @@ def evaluate(  # noqa: PLR0913  options of a command line
     ] = None,
     problems: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     prompt_template: Annotated[
-        str | None, typer.Option(help="Text around the problem, {} in its place.")
+        str | None, typer.Option(help="boxed, qwen-math, or a text with {} for the problem.")
     ] = None,
     chat_template: Annotated[
         bool, typer.Option("--chat-template", help="Wrap prompts as the tokenizer's chat.")

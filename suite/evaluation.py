@@ -16,9 +16,10 @@ from typing import Any
 from rich.table import Table
 
 from algorithms import nearest
+from benchmarks import prompts
 from benchmarks.grading import Grader
 from benchmarks.sampling import PRESETS, Sampling, batches, evaluate
-from suite import catalog, machine
+from suite import catalog, editions, machine
 from suite.cell import EVALUATION, Cell, Workspace
 from suite.spool import attempts, read_from
 from suite.store import connect
@@ -74,8 +75,9 @@ def from_options(
         problem = catalog.benchmark_problem(benchmark, Path())
         if problem:
             raise ValueError(problem)
-    if "{}" not in (prompting.template or "{}"):
-        raise ValueError("--prompt-template needs {} where the problem goes")
+    template = prompts.template(prompting.template)
+    if template and prompting.chat:
+        raise ValueError("--prompt-template is not used with --chat-template: drop one of them")
     longest = prompting.max_prompt_tokens or lengths[1]
     return cell(
         model,
@@ -83,7 +85,7 @@ def from_options(
         [catalog.absolute(benchmark, Path()) for benchmark in benchmarks],
         settings,
         ks,
-        replace(prompting, max_prompt_tokens=longest),
+        replace(prompting, template=template, max_prompt_tokens=longest),
         seed=seed,
         gpus=gpus,
     )
@@ -139,6 +141,7 @@ def cell(
     gpus: int,
 ) -> Cell:
     """The evaluation as a cell, named by its content."""
+    files = catalog.data_files(benchmarks, {}, Path())
     return Cell(
         matrix="eval",
         arm=label,
@@ -162,10 +165,11 @@ def cell(
             "top_k": sampling.top_k,
             "max_new_tokens": sampling.max_new_tokens,
             "problems": sampling.problems,
+            "data_files": files,
         },
         budget={"samples": float(sampling.samples)},
         resources={"gpus": gpus, "accelerator": None},
-        identity=catalog.identity([model, *benchmarks]),
+        identity=catalog.identity([model, *benchmarks], files),
     )
 
 
@@ -181,10 +185,8 @@ def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
 
     settings, prompting = cell.evaluate, cell.train
     sampling = sampling_of(settings)
-    files = {
-        Path(name).stem: Path(catalog.data_path(name, workspace.data, "test"))
-        for name in settings["benchmarks"]
-    }
+    paths = editions.benchmark_paths(cell, workspace)
+    files = {name: Path(path) for name, path in paths.items()}
     done = drawn(workspace.cell(cell.id))
     total = sum(n for path in files.values() for *_, n in batches(path, sampling))
     engine = Engine(

@@ -240,6 +240,14 @@ class _Reader:
         for position, name in enumerate(evaluate.benchmarks):
             problem = catalog.benchmark_problem(name, self.path.parent)
             self._check(problem, place("benchmarks", position))
+        for name, path in evaluate.data_files.items():
+            problem = catalog.data_file_problem(name, evaluate.benchmarks, path, self.path.parent)
+            self._check(problem, place("data_files", name))
+        stems = [Path(name).stem for name in evaluate.benchmarks]
+        for position, stem in enumerate(stems):
+            if stem in stems[:position]:
+                problem = f"{stem!r} twice: scores are kept by that name, rename one of the files"
+                self._problem(place("benchmarks", position), problem)
 
     def _check_train(self, train: Train, gpus: int, place: _Place) -> None:
         """Batches that do not divide are refused here; OpenRLHF would drop the remainder."""
@@ -326,6 +334,8 @@ class _Reader:
         evaluate["benchmarks"] = [
             catalog.absolute(name, self.path.parent) for name in evaluate["benchmarks"]
         ]
+        files = catalog.data_files(evaluate["benchmarks"], evaluate["data_files"], self.path.parent)
+        evaluate["data_files"] = files
         return Cell(
             matrix=matrix.name,
             arm=variant["arm"],
@@ -337,7 +347,7 @@ class _Reader:
             evaluate=evaluate,
             budget=budget,
             resources=variant["resources"],
-            identity=catalog.identity([model, train["dataset"], *evaluate["benchmarks"]]),
+            identity=catalog.identity([model, train["dataset"], *evaluate["benchmarks"]], files),
         )
 
     def _check_context(self, cell: Cell) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.grading import Grader
 from benchmarks.sampling import LETTERS, digest, read_benchmark
-from suite import catalog, machine, responses, spool
+from suite import editions, machine, responses, spool
 from suite.cell import Cell, Workspace
 from suite.scheduler import only_conductor
 from suite.store import Store, connect
@@ -116,10 +116,9 @@ def _compare(
 
 def _golds(cell: Cell, workspace: Workspace) -> dict[tuple[str, str], str]:
     golds = {}
-    for name in cell.evaluate["benchmarks"]:
-        path = Path(catalog.data_path(name, workspace.data, "test"))
-        for row in read_benchmark(path):
-            golds[Path(name).stem, row["id"]] = row["answer"]
+    for name, path in editions.benchmark_paths(cell, workspace).items():
+        for row in read_benchmark(Path(path)):
+            golds[name, row["id"]] = row["answer"]
     return golds
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import zlib
 from dataclasses import dataclass
 from io import StringIO
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
+from benchmarks import catalogue
 from suite import stats
 from suite.store import connect
 
@@ -224,6 +226,8 @@ def _notes(connection: Any, scores: Scores) -> list[str]:
         if max(counts) in scores.ks:
             notes.append(f"pass@{max(counts)} is k = n: a coin flip per problem at the margin.")
     notes += _comparisons_with_base(scores)
+    notes += _floor(scores)
+    notes += _overlap(connection, scores)
     for arm, seed, status, steps, inert in connection.execute(
         """SELECT arm, seed, status, coalesce(steps, 0), coalesce(inert, false) FROM runs
             WHERE matrix = ? AND model = ? ORDER BY position""",
@@ -238,6 +242,37 @@ def _notes(connection: Any, scores: Scores) -> list[str]:
                 f"{arm} (seed {seed}): {status} after {steps} steps; what is shown of it is not "
                 "its last."
             )
+    return notes
+
+
+def _floor(scores: Scores) -> list[str]:
+    """What guessing scores, where the answers are few enough to guess."""
+    known = catalogue.known().get(scores.benchmark)
+    if known is None or known.floor is None:
+        return []
+    guessed = ", ".join(f"pass@{k} {1 - (1 - known.floor) ** k:.3f}" for k in scores.ks)
+    return [f"Guessing among all possible answers scores {guessed}."]
+
+
+def _overlap(connection: Any, scores: Scores) -> list[str]:
+    """How many problems occur in the training prompts, said once for arms that agree."""
+    found = connection.execute(
+        """SELECT overlapping, problems, any_value(overlapping_ids),
+                  string_agg(DISTINCT arm, ', ' ORDER BY arm)
+             FROM benchmarks WHERE matrix = ? AND benchmark = ? AND model = ?
+              AND overlapping IS NOT NULL
+            GROUP BY overlapping, problems, overlapping_ids ORDER BY ALL""",
+        [scores.matrix, scores.benchmark, scores.model],
+    ).fetchall()
+    notes = []
+    for overlapping, problems, ids, arms in found:
+        whose = "the training prompts" if len(found) == 1 else f"the training prompts of {arms}"
+        first = ", ".join(json.loads(ids)[:5]) + (", ..." if overlapping > 5 else "")
+        which = f" ({first})" if overlapping else ""
+        text = (
+            f"{overlapping} of {problems} problems of {scores.benchmark} occur in {whose}{which}."
+        )
+        notes.append(text)
     return notes
 
 

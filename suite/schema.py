@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from benchmarks import prompts
+
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -38,6 +40,21 @@ class Train(Section):
     checkpoint_every: Positive = 10
     reward: str | dict[str, float] = "verified"
     clip_diagnostics: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _named_template(cls, name: str | None) -> str | None:
+        """A template of benchmarks.prompts by name, or one written out; kept as the text itself."""
+        return prompts.template(name)
+
+    @model_validator(mode="after")
+    def _one_template(self) -> Train:
+        if self.chat_template and self.prompt_template:
+            raise ValueError(
+                "prompt_template is not used with chat_template: true (OpenRLHF gives the "
+                "problem to the chat template as it is): drop one of them"
+            )
+        return self
 
     @field_validator("reward", mode="before")
     @classmethod
@@ -74,6 +91,7 @@ class Evaluate(Section):
     top_k: Annotated[int, Field(ge=1)] | None = None
     max_new_tokens: Positive | None = None
     problems: Positive | None = None
+    data_files: dict[str, str] = {}
     probe_prompts: Annotated[int, Field(ge=0)] = 64
 
     @model_validator(mode="after")

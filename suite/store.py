@@ -56,6 +56,12 @@ MIGRATIONS: dict[str, str] = {
         CREATE TABLE data.probes (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
                                   estimator VARCHAR, value DOUBLE);
     """,
+    "004_benchmarks": """
+        CREATE TABLE data.benchmarks (run VARCHAR, benchmark VARCHAR, origin VARCHAR,
+                                      sha256 VARCHAR, problems INTEGER, prompt VARCHAR,
+                                      prompt_digest VARCHAR, overlapping INTEGER,
+                                      overlapping_ids JSON);
+    """,
     "003_batches": """
         CREATE TABLE data.batches (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
                                    benchmark VARCHAR, problem VARCHAR, first INTEGER, n INTEGER,
@@ -109,6 +115,9 @@ VIEWS: dict[str, str] = {
                     ELSE '-mean log pi of the tokens' END
                || ', nats, T = 1, on fixed responses of the base model' AS definition
           FROM data.probes p JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+    "benchmarks": """
+        SELECT c.matrix, c.arm, r.model, r.seed, b.*
+          FROM data.benchmarks b JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)""",
     "pass_at_k": """
         SELECT c.matrix, c.arm, r.model, r.seed, s.*, p.gpu_hours
           FROM data.scores s JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)
@@ -144,6 +153,9 @@ _BATCH_FIELDS = (
     *("step", "fraction", "benchmark", "problem", "first", "n", "seed"),
     *("verdicts", "stops", "lengths", "digests", "answers", "examples"),
 )
+
+
+_BENCHMARK_FIELDS = ("benchmark", "origin", "sha256", "problems", "prompt", "prompt_digest")
 
 
 class NoDatabase(FileNotFoundError):
@@ -354,6 +366,18 @@ class Store:
             )
             where = (run, attempt, row["step"], row["fraction"])
             self._insert("probes", [(*where, *pair) for pair in row["values"].items()])
+
+    def _take_benchmark(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
+        """What a run is measured on; an attempt after a change of code replaces what was known."""
+        for row in rows:
+            self._db.execute(
+                "DELETE FROM data.benchmarks WHERE run = ? AND benchmark = ?",
+                [run, row["benchmark"]],
+            )
+            kept = [row[name] for name in _BENCHMARK_FIELDS]
+            ids = row["overlapping"]
+            found = (None, None) if ids is None else (len(ids), _json(ids))
+            self._insert("benchmarks", [(run, *kept, *found)])
 
     def _take_progress(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """For who is watching; nothing to keep."""

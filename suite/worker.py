@@ -30,7 +30,7 @@ import algorithms
 from algorithms.openrlhf.flags import command_line
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
-from suite import catalog, evaluation, machine
+from suite import catalog, editions, evaluation, machine
 from suite.cell import EVALUATION, Cell, Workspace
 from suite.ledger import Budget, Ledger
 from suite.responses import Responses
@@ -44,8 +44,18 @@ EXAMPLES, EXAMPLE_CHARACTERS = 2, 4000  # of each batch, kept in the database
 class Recorder:
     """What the controller records with: the ledger, and lines of this attempt's spool."""
 
-    def __init__(self, spool: Path, attempt: int, budget: Budget, gpus: int, **start: Any):
-        """`start` are the fields of the line that says that the cell's turn has come."""
+    def __init__(
+        self,
+        spool: Path,
+        attempt: int,
+        budget: Budget,
+        gpus: int,
+        cell: Cell | None = None,
+        workspace: Workspace | None = None,
+        **start: Any,
+    ):
+        """`start` are the fields of the line that says that the turn of `cell` has come."""
+        self._cell, self._workspace = cell, workspace
         self._spool = Spool(spool)
         self._responses = Responses(spool.parent, attempt)
         self._attempt = attempt
@@ -61,6 +71,8 @@ class Recorder:
             hardware=machine.hardware(),
             git_commit=machine.git_commit(),
         )
+        if self._cell and self._workspace:
+            record_benchmarks(self._cell, self._workspace, self.write)
 
     def fail(self, error: BaseException) -> None:
         """The cell has ended by an error."""
@@ -146,7 +158,7 @@ def _divisor(number: int, largest: int) -> int:
 
 
 def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) -> None:
-    """Make the embedded data sets and model that the cell names, unless they exist."""
+    """Make the embedded model and write the data sets that the cell names, unless they exist."""
     if cell.model == catalog.EMBEDDED_MODEL:
         from benchmarks.arithmetic.model import cached
 
@@ -164,6 +176,19 @@ def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) ->
                 partial_file = path.with_suffix(f".{os.getpid()}")
                 write_jsonl(partial_file, problems(split, size))
                 partial_file.rename(path)
+    editions.materialise(cell, workspace)
+
+
+def record_benchmarks(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
+    """What the cell is measured on, and a warning where that is not what its name promises."""
+    for record in editions.describe(cell, workspace):
+        warning, found = record.pop("warning"), len(record["overlapping"] or ())
+        write("benchmark", **record)
+        if warning:
+            write("warning", text=warning)
+        if found:
+            text = f"{found} of {record['problems']} problems of {record['benchmark']}"
+            write("warning", text=f"{text} occur in the training prompts")
 
 
 def _check_model(model: str) -> None:
@@ -213,6 +238,8 @@ def run(workspace: Workspace, wanted: list[tuple[str, int]]) -> None:
             attempt,
             Budget(*next(iter(cell.budget.items()))),
             cell.resources["gpus"],
+            cell,
+            workspace,
             run=cell.id,
             command=_command(cell, workspace),
         )
@@ -279,10 +306,7 @@ def _experiment(cell: Cell, workspace: Workspace, make_recorder: Callable[[], Re
         evaluate=Evaluation(
             sampling, cell.seed, workspace.root / "base", _base_key(cell, sampling)
         ),
-        benchmarks={
-            Path(name).stem: catalog.data_path(name, workspace.data, "test")
-            for name in settings["benchmarks"]
-        },
+        benchmarks=editions.benchmark_paths(cell, workspace),
         seed=cell.seed,
         checkpoint_every=cell.train["checkpoint_every"],
         evaluate_at=tuple(settings["at"]),

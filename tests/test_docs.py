@@ -6,6 +6,7 @@ import pytest
 from typer.main import get_command
 
 from algorithms import ALGORITHMS
+from benchmarks.catalogue import known
 from suite.cli import app
 from suite.matrix import load_cells
 
@@ -35,6 +36,17 @@ def test_every_algorithm_is_described(readme):
     assert set(re.findall(r"^\| `([\w-]+)` \| .* \| 2\d{3}\.", readme, re.MULTILINE)) == set(
         ALGORITHMS
     )
+
+
+def test_every_benchmark_is_described(readme):
+    """With its size, its licence and where it comes from, as the task file says them."""
+    for benchmark in known().values():
+        if benchmark.embedded:
+            assert f"`{benchmark.name}`" in readme
+            continue
+        (row,) = re.findall(rf"^\| `{benchmark.name}` \|.*$", readme, re.MULTILINE)
+        for part in (f"| {benchmark.problems:,} |", benchmark.hub, benchmark.revision[:7]):
+            assert part in row
 
 
 def test_every_path_named_exists(readme, repo):

@@ -60,7 +60,7 @@ def test_more_samples_are_the_same_evaluation_and_other_sampling_another(workspa
         ({"pass_at": "32"}, "pass@32 needs at least 32 samples, there are 16"),
         ({"pass_at": "one"}, "whole numbers with commas"),
         ({"sampling": {"temperature": 0.0}}, "temperature 0 always gives the same answer"),
-        ({"prompting": Prompting(template="Solve")}, "needs {} where the problem goes"),
+        ({"prompting": Prompting(template="Solve")}, "unknown prompt template 'Solve'"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(workspace, changed, message):

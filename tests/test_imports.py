@@ -15,6 +15,8 @@ HEAVY = (
     "openrlhf",
     "streamlit",
     "math_verify",
+    "datasets",
+    "lm_eval",
     "matplotlib",
 )
 
@@ -47,6 +49,7 @@ def test_help_and_plan_load_nothing_heavy(arguments, repo):
         ("import algorithms.objective, algorithms.entropy", ["torch"]),
         ("import suite.stats, suite.store, suite.report", []),
         ("import benchmarks.grading, benchmarks.sampling, benchmarks.arithmetic.problems", []),
+        ("import benchmarks.overlap, benchmarks.catalogue as c; c.load('arithmetic_chain')", []),
     ],
 )
 def test_each_part_loads_only_what_it_is_for(code, allowed, repo):

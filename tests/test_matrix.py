@@ -1,7 +1,10 @@
 """Matrix files: what a good one expands to, and one clear line for everything that can be wrong."""
 
+from dataclasses import replace
+
 import pytest
 
+from benchmarks import catalogue, prompts
 from suite.matrix import MatrixError, load_cells
 
 GOOD = """\
@@ -104,6 +107,66 @@ def test_local_models_are_known_by_content(read, tmp_path):
     assert not set(before) & {c.id for c in read(text)}
 
 
+BENCHMARK = '{"id": "1", "problem": "1+1=", "answer": "2"}\n'
+
+
+def known(files="", names="[aime24, arithmetic_chain]"):
+    return edited("benchmarks: [arithmetic]", f"benchmarks: {names}\n  data_files: {{{files}}}")
+
+
+def test_benchmarks_are_known_by_name_and_pinned_in_the_id(read, monkeypatch):
+    monkeypatch.delenv("SUITE_DATA", raising=False)
+    cell = read(known())[0]
+    assert cell.evaluate["benchmarks"] == ["aime24", "arithmetic_chain"]
+    assert cell.evaluate["data_files"] == {}
+    assert {"aime24", "arithmetic_chain"} <= set(cell.identity)
+    pinned = catalogue.known()["aime24"]
+    other = dict(catalogue.known()) | {"aime24": replace(pinned, revision="0" * 40)}
+    monkeypatch.setattr(catalogue, "known", lambda: other)
+    assert read(known())[0].id != cell.id
+
+
+def test_a_local_benchmark_is_known_by_content_wherever_it_lies(read, tmp_path, monkeypatch):
+    monkeypatch.delenv("SUITE_DATA", raising=False)
+    hub = read(known())[0]
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "aime24.jsonl").write_text(BENCHMARK)
+    given = read(known("aime24: a/aime24.jsonl"))[0]
+    assert given.evaluate["data_files"] == {"aime24": str(tmp_path / "a" / "aime24.jsonl")}
+    assert given.id != hub.id
+    assert read(known("aime24: b"))[0].id == given.id
+    monkeypatch.setenv("SUITE_DATA", str(tmp_path / "b"))
+    assert read(known())[0].id == given.id
+    (tmp_path / "b" / "aime24.jsonl").write_text(BENCHMARK.replace('"2"', '"3"'))
+    assert read(known())[0].id != given.id
+    (tmp_path / "b" / "aime24.jsonl").write_text("{}\n")
+    with pytest.raises(MatrixError, match=r"m.yaml:16: .*row 1 has no id, problem and answer"):
+        read(known())
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("arithmetic", "is made here and takes no file"),
+        ("amc23", "is no known benchmark of this evaluation"),
+        ("aime42", "did you mean 'aime24'"),
+    ],
+)
+def test_files_for_what_takes_none(name, message, read, tmp_path):
+    (tmp_path / "x.jsonl").write_text(BENCHMARK)
+    text = known(f"{name}: x.jsonl", "[aime24, arithmetic]")
+    with pytest.raises(MatrixError, match=f"m.yaml:17: evaluate.data_files.{name}: .*{message}"):
+        read(text)
+
+
+def test_a_template_is_kept_as_its_text(read):
+    cell = read(edited("lr: 5e-4", "lr: 5e-4\n  prompt_template: boxed"))[0]
+    assert cell.train["prompt_template"] == prompts.TEMPLATES["boxed"]
+    plain = read(edited("lr: 5e-4", "lr: 5e-4\n  prompt_template: none"))
+    assert [c.id for c in plain] == [c.id for c in read(GOOD)]
+
+
 # (a line of GOOD, what stands there instead, line number, what the message must say)
 BAD = {
     "more tokens than the model holds": (
@@ -186,6 +249,26 @@ BAD = {
     "not a model": ("model: arithmetic-tiny", "model: .", 2, "holds no config.json"),
     "missing data set": ("dataset: arithmetic", "dataset: ./prompts.jsonl", 4, "no data set at"),
     "unknown benchmark": ("[arithmetic]", "[aritmetic]", 16, "did you mean 'arithmetic'"),
+    "misspelt benchmark": ("[arithmetic]", "[arithmetic, math50]", 16, "did you mean 'math500'"),
+    "a data file that is not there": (
+        "  samples: 16",
+        "  data_files: {aime24: ./none.jsonl}\n  samples: 16",
+        17,
+        "evaluate.data_files.aime24: ",
+    ),
+    "a benchmark twice": ("[arithmetic]", "[arithmetic, arithmetic]", 16, "'arithmetic' twice"),
+    "a template that is none": (
+        "  lr: 5e-4",
+        "  lr: 5e-4\n  prompt_template: boxd",
+        9,
+        "unknown prompt template 'boxd': did you mean 'boxed'?",
+    ),
+    "two templates": (
+        "  lr: 5e-4",
+        "  lr: 5e-4\n  prompt_template: boxed\n  chat_template: true",
+        3,
+        "drop one of them",
+    ),
     "two budgets": ("{steps: 3}", "{steps: 3, gpu_hours: 1}", 9, "exactly one of"),
     "no budget": ("budget: {steps: 3}", "", 1, "budget: is missing"),
     "empty budget": ("{steps: 3}", "{}", 9, "exactly one of"),

@@ -14,6 +14,7 @@ import pytest
 from suite import spool
 from suite.cell import Workspace
 from suite.matrix import load_cells
+from suite.report import leaderboard
 from suite.store import VIEWS, NoDatabase, Store, connect
 
 MATRIX = """\
@@ -326,6 +327,53 @@ def test_every_view_answers_on_an_empty_database(store, workspace):
 def test_evaluate_settings_are_readable_json(store):
     (text,) = rows(store, "SELECT evaluate FROM runs WHERE arm = 'grpo'")[0]
     assert json.loads(text)["pass_at"] == [1, 2]
+
+
+def benchmark(write, overlapping, name="math500"):
+    write(
+        "benchmark",
+        benchmark=name,
+        origin="a file",
+        sha256="0" * 64,
+        problems=500,
+        prompt="1+1=",
+        prompt_digest="ab",
+        overlapping=overlapping,
+    )
+
+
+def test_what_a_run_is_measured_on_is_kept_once(store, workspace, cells):
+    first, second = (attempt(workspace, cells[0], n) for n in (1, 2))
+    benchmark(first, ["x-1"])
+    benchmark(first, [], "aime24")
+    benchmark(second, ["x-1", "x-7"])
+    store.ingest(cells[0].id)
+    found = rows(
+        store,
+        """SELECT arm, benchmark, problems, overlapping, overlapping_ids FROM benchmarks
+            ORDER BY benchmark""",
+    )
+    assert found == [
+        ("grpo", "aime24", 500, 0, "[]"),
+        ("grpo", "math500", 500, 2, '["x-1", "x-7"]'),
+    ]
+
+
+def test_the_report_says_what_of_a_benchmark_was_trained_on(store, workspace, cells):
+    for cell, ids in zip(cells, ([], [f"p{i}" for i in range(7)]), strict=True):
+        write = attempt(workspace, cell)
+        for step, fraction in ((0, 0.0), (4, 1.0)):
+            trace(write, step or 1, budget_fraction=fraction, response_length=3.0)
+            evaluate(write, step, fraction, [1, 2])
+        benchmark(write, ids, "arithmetic")
+        store.ingest(cell.id)
+    store.publish()
+    (report,) = leaderboard(workspace.db, "m")
+    assert [note for note in report.notes if "training prompts" in note] == [
+        "0 of 500 problems of arithmetic occur in the training prompts of grpo.",
+        "7 of 500 problems of arithmetic occur in the training prompts of clip "
+        "(p0, p1, p2, p3, p4, ...).",
+    ]
 
 
 def test_an_arm_that_never_differed_from_grpo_is_inert(store, workspace, cells):
