@@ -56,12 +56,6 @@ MIGRATIONS: dict[str, str] = {
         CREATE TABLE data.probes (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
                                   estimator VARCHAR, value DOUBLE);
     """,
-    "004_benchmarks": """
-        CREATE TABLE data.benchmarks (run VARCHAR, benchmark VARCHAR, origin VARCHAR,
-                                      sha256 VARCHAR, problems INTEGER, prompt VARCHAR,
-                                      prompt_digest VARCHAR, overlapping INTEGER,
-                                      overlapping_ids JSON);
-    """,
     "003_batches": """
         CREATE TABLE data.batches (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
                                    benchmark VARCHAR, problem VARCHAR, first INTEGER, n INTEGER,
@@ -74,6 +68,12 @@ MIGRATIONS: dict[str, str] = {
                    CAST(examples AS VARCHAR[])
               FROM data.evals;
         DROP TABLE data.evals;
+    """,
+    "004_benchmarks": """
+        CREATE TABLE data.benchmarks (run VARCHAR, benchmark VARCHAR, origin VARCHAR,
+                                      sha256 VARCHAR, problems INTEGER, prompt VARCHAR,
+                                      prompt_digest VARCHAR, overlapping INTEGER,
+                                      overlapping_ids JSON);
     """,
 }
 

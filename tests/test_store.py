@@ -368,7 +368,7 @@ def test_the_report_says_what_of_a_benchmark_was_trained_on(store, workspace, ce
         benchmark(write, ids, "arithmetic")
         store.ingest(cell.id)
     store.publish()
-    (report,) = leaderboard(workspace.db, "m")
+    report, *_ = leaderboard(workspace.db, "m")
     assert [note for note in report.notes if "training prompts" in note] == [
         "0 of 500 problems of arithmetic occur in the training prompts of grpo.",
         "7 of 500 problems of arithmetic occur in the training prompts of clip "
