@@ -41,7 +41,7 @@ class Cell:
         content = {k: v for k, v in asdict(self).items() if k not in ("matrix", "arm")}
         content["evaluate"].pop("data_files", None)
         if self.algorithm == EVALUATION:  # how much is drawn is no part of what is drawn from
-            extent = ("samples", "pass_at", "problems")
+            extent = ("samples", "pass_at", "predict_at", "problems")
             for key in extent:
                 content["evaluate"].pop(key, None)
             content.pop("budget")

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from algorithms import nearest
 from benchmarks import prompts
 from benchmarks.grading import Grader
 from benchmarks.sampling import PRESETS, Sampling, batches, evaluate
-from suite import catalog, editions, machine
+from suite import catalog, editions, machine, stats
 from suite.cell import EVALUATION, Cell, Workspace
 from suite.spool import attempts, read_from
 from suite.store import connect
@@ -70,7 +71,7 @@ def from_options(
     settings = Sampling(**{**lengths[0], **PRESETS.get(preset, {}), **given})
     if settings.temperature == 0 and settings.samples > 1:
         raise ValueError("temperature 0 always gives the same answer: ask for --samples 1")
-    ks = _numbers(pass_at, settings.samples)
+    ks, beyond = _numbers(pass_at, settings.samples)
     for benchmark in benchmarks:
         problem = catalog.benchmark_problem(benchmark, Path())
         if problem:
@@ -85,22 +86,25 @@ def from_options(
         [catalog.absolute(benchmark, Path()) for benchmark in benchmarks],
         settings,
         ks,
+        beyond,
         replace(prompting, template=template, max_prompt_tokens=longest),
         seed=seed,
         gpus=gpus,
     )
 
 
-def _numbers(pass_at: str, samples: int) -> list[int]:
-    """The ks of "1,8,64" that `samples` allow; by default larger ones are left out."""
+def _numbers(pass_at: str, samples: int) -> tuple[list[int], list[int]]:
+    """The ks of "1,8,1024": those that `samples` can measure, and those left to a prediction."""
     try:
         ks = sorted({int(k) for k in pass_at.split(",")})
     except ValueError as error:
         raise ValueError(f"--pass-at is whole numbers with commas, got {pass_at!r}") from error
-    allowed = [k for k in ks if 1 <= k <= samples]
-    if not allowed:
+    if ks[0] < 1:
+        raise ValueError(f"--pass-at: k is at least 1, got {ks[0]}")
+    measured = [k for k in ks if k <= samples]
+    if not measured:
         raise ValueError(f"pass@{ks[0]} needs at least {ks[0]} samples, there are {samples}")
-    return allowed
+    return measured, [k for k in ks if k > samples]
 
 
 def resolve(name: str, workspace: Workspace) -> tuple[str, str]:
@@ -135,6 +139,7 @@ def cell(
     benchmarks: list[str],
     sampling: Sampling,
     pass_at: list[int],
+    predict_at: list[int],
     prompting: Prompting,
     *,
     seed: int,
@@ -160,6 +165,7 @@ def cell(
             "at": [FRACTION],
             "samples": sampling.samples,
             "pass_at": pass_at,
+            "predict_at": predict_at,
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "top_k": sampling.top_k,
@@ -275,9 +281,7 @@ def table(db: Path, cell: Cell) -> Table:
     shown = Table(title=f"{cell.arm}, seed {cell.seed}", caption_justify="left")
     with connect(db) as connection:
         scores = connection.execute(
-            """SELECT benchmark, k, score, low, high FROM data.scores
-                WHERE run = ? ORDER BY benchmark, k""",
-            [cell.id],
+            "SELECT benchmark, k, score, low, high FROM data.scores WHERE run = ?", [cell.id]
         ).fetchall()
         quality = connection.execute(
             """SELECT benchmark, count(*), sum(n), sum(tokens) / sum(n), sum(truncated) / sum(n),
@@ -285,8 +289,10 @@ def table(db: Path, cell: Cell) -> Table:
                  FROM evals WHERE run = ? GROUP BY benchmark ORDER BY benchmark""",
             [cell.id],
         ).fetchall()
+        majorities = _majorities(connection, cell.id)
+        predicted = _predictions(connection, cell)
     ks = sorted({k for _, k, *_ in scores})
-    for column in ("benchmark", "problems", "samples", *(f"pass@{k}" for k in ks)):
+    for column in ("benchmark", "problems", "samples", *(f"pass@{k}" for k in ks), "maj@n"):
         shown.add_column(column, justify="left" if column == "benchmark" else "right")
     for column in ("tokens", "truncated", "no answer", "undecided", "different"):
         shown.add_column(column, justify="right")
@@ -297,11 +303,58 @@ def table(db: Path, cell: Cell) -> Table:
             str(problems),
             str(samples),
             *("{:.3f} [{:.3f}, {:.3f}]".format(*mine[k]) if k in mine else "" for k in ks),
+            f"{majorities[benchmark]:.3f}",
             f"{tokens:.1f}",
             *(f"{share:.1%}" for share in shares),
         )
-    shown.caption = (
+    notes = [
         "Brackets: 95 % interval over problems. Truncated, unanswered and undecided responses "
-        "count as wrong."
-    )
+        "count as wrong. maj@n: the most frequent answer is right."
+    ]
+    if cell.evaluate["samples"] in ks:
+        k = cell.evaluate["samples"]
+        notes.append(f"pass@{k} is k = n: a coin flip per problem at the margin.")
+    shown.caption = "\n".join(notes + predicted)
     return shown
+
+
+def _majorities(connection: Any, run: str) -> dict[str, float]:
+    """maj@n of each benchmark: the mean over problems, all of a problem's samples voting."""
+    rows = connection.execute(
+        """WITH votes AS (
+               SELECT benchmark, problem, unnest(answers) AS answer,
+                      unnest(string_split(verdicts, '')) AS verdict
+                 FROM data.batches WHERE run = ?)
+           SELECT benchmark, problem, answer, count(*), bool_or(verdict = 'c')
+             FROM votes GROUP BY ALL ORDER BY ALL""",
+        [run],
+    ).fetchall()
+    problems: dict[tuple[str, str], list[tuple[str | None, int, bool]]] = {}
+    for benchmark, problem, *vote in rows:
+        problems.setdefault((benchmark, problem), []).append(tuple(vote))
+    found: dict[str, list[float]] = {}
+    rng = np.random.default_rng(0)  # k = n is exact and draws nothing
+    for (benchmark, _), votes in problems.items():
+        silent = sum(count for answer, count, _ in votes if answer is None)
+        counts = [count for answer, count, _ in votes if answer is not None]
+        right = [correct for answer, _, correct in votes if answer is not None]
+        n = silent + sum(counts)
+        share = stats.majority_at_k(counts, right, n, rng=rng, silent=silent)
+        found.setdefault(benchmark, []).append(share)
+    return {benchmark: float(np.mean(shares)) for benchmark, shares in found.items()}
+
+
+def _predictions(connection: Any, cell: Cell) -> list[str]:
+    """A line for each k beyond the samples: an estimate, and labelled as one."""
+    counts = connection.execute(
+        """SELECT benchmark, list(n ORDER BY problem), list(correct ORDER BY problem)
+             FROM evals WHERE run = ? GROUP BY benchmark ORDER BY benchmark""",
+        [cell.id],
+    ).fetchall()
+    rng = np.random.default_rng(0)
+    return [
+        f"{benchmark}: {stats.predict_pass_at_k(n, correct, k, rng=rng)}."
+        for benchmark, n, correct in counts
+        for k in cell.evaluate["predict_at"]
+        if k > min(n)
+    ]

@@ -59,6 +59,7 @@ def test_more_samples_are_the_same_evaluation_and_other_sampling_another(workspa
         ({"preset": "aepo"}, "unknown preset 'aepo': did you mean 'aepo-pass"),
         ({"pass_at": "32"}, "pass@32 needs at least 32 samples, there are 16"),
         ({"pass_at": "one"}, "whole numbers with commas"),
+        ({"pass_at": "0,1"}, "k is at least 1"),
         ({"sampling": {"temperature": 0.0}}, "temperature 0 always gives the same answer"),
         ({"prompting": Prompting(template="Solve")}, "unknown prompt template 'Solve'"),
     ],
@@ -164,12 +165,18 @@ def test_responses_are_kept_and_are_what_was_graded(story):
 @pytest.mark.stack
 def test_scores_come_with_intervals_and_what_to_know_about_them(story):
     output = story[3][-1]
-    for text in ("pass@1024", "pass@64", "truncated", "no answer", "30720", "95 % interval"):
+    for text in ("pass@1024", "pass@64", "maj@n", "truncated", "no answer", "30720"):
         assert text in output.replace("\n", " ")
     scores = query(story, "SELECT k, score, low, high FROM data.scores ORDER BY k")
     assert [k for k, *_ in scores] == [1, 8, 64, 1024]
     assert all(low <= score <= high for _, score, low, high in scores)
     assert 0.25 < scores[0][1] < 0.45
+
+
+@pytest.mark.stack
+def test_a_k_beyond_the_samples_is_estimated_and_says_so(story):
+    assert "pass@1024 ≈" in story[3][0] and "estimated from 64 samples" in story[3][0]
+    assert "≈" not in story[3][-1]
 
 
 @pytest.mark.stack
