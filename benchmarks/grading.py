@@ -8,12 +8,17 @@ switched off: they need the main thread and swallow what they stop, which then l
 The rules, from cheap to dear:
 
 1. `extract` finds the answer, in a `\boxed{}` or `<answer>` only; no answer is "unparsed".
-2. An answer that is the gold, character for character after `_clean`, is "correct".
-3. Two plain integers are compared as integers.
+2. An answer that is the gold, character for character after `_clean` and `_spell`, is "correct".
+3. Two plain rationals (integers, fractions, short decimals) are compared exactly, as math-verify
+   would: it rounds where there is a decimal point, so a decimal that is nearly equal is left to it.
 4. An answer (or gold) over 300 characters or nested over 10 brackets deep is "wrong": nobody
-   parses it.
+   parses it. One that nobody can compute (`_ENDLESS`: towers of powers, huge factorials) is
+   "timeout" at once, and costs no worker.
 5. The rest goes to math-verify once per distinct (gold, answer). What does not finish within the
-   time or the memory is "timeout": undecided, and counted apart from "wrong".
+   time or the memory is "timeout": undecided, and counted apart from "wrong". What might not
+   (`_doubtful`: factorials, sums, integrals, powers of powers) waits for the ordinary answers and
+   never takes the last worker, so that a policy that learns to hang SymPy holds up only itself.
+6. Verdicts are kept, the latest 100,000, for a Grader's next call; "timeout" never is.
 
 Both sides are parsed as LaTeX in a box, whole. math-verify's default also searches text it cannot
 read for any number, which makes the gold `E_{1},E_{2}` equal to "2" and the answer "??? 43" equal
@@ -22,14 +27,12 @@ to 43; that search is off, and such text can only be equal letter for letter.
 Left out on purpose: "the last number of the response" (it rewards truncated reasoning), `\boxed 5`
 without braces, multiple choice by letter, and any judging by a model.
 
-This file also runs by path: OpenRLHF loads it for `reward_func` without registering the module
-(so no postponed annotations, which dataclasses could not resolve), and a worker is
-`python grading.py --worker`, which needs no import guard in the caller's script.
+OpenRLHF loads this file by path for `reward_func`, without registering the module: so it imports
+nothing of this project, and no postponed annotations, which dataclasses could not resolve. A worker
+is a script of its own (`grading_worker.py`), which needs no import guard in the caller's script.
 """
 
-import argparse
 import contextlib
-import functools
 import json
 import os
 import queue
@@ -38,23 +41,47 @@ import select
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 Status = Literal["correct", "wrong", "unparsed", "timeout"]
 
 MAX_LENGTH = 300  # characters of an answer; the golds of MATH, AIME, AMC, Olympiad stay under 210
 MAX_DEPTH = 10  # open brackets of any kind; the deepest benchmark gold has 3
+WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "grading_worker.py")
 STARTUP_SECONDS = 120.0  # importing SymPy takes under a second, on a crowded machine many
 CHUNK = 16  # pairs a worker takes at a time
+CACHE = 100_000  # verdicts a Grader remembers, some 20 MB
 
 _BOX_OR_BRACE = re.compile(
     r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL
 )
 _MATH_DELIMITER = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]")
 _INTEGER = re.compile(r"-?[0-9]{1,15}")
+_THOUSANDS = re.compile(r"-?[1-9][0-9]{0,2}(?:(?:,|\{,\})[0-9]{3}){1,4}")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,7})?\.[0-9]{1,5}")
+_FRACTION = re.compile(
+    r"(?P<sign>-?)(?:\\frac\{(?P<up>-?[0-9]{1,9})\}\{(?P<down>[1-9][0-9]{0,8})\}"
+    r"|(?P<left>[1-9][0-9]{0,8})/(?P<right>[1-9][0-9]{0,8}))"
+)
+_SPELLINGS = (
+    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\\(?:left|right)(?=[()\[\]]|\\[{}])"), ""),
+    (re.compile(r"(?<=[0-9)}]) (?=[-+=<>])|(?<=[0-9)}] [-+=<>]) (?=[0-9])"), ""),
+)
+_ENDLESS = re.compile(
+    r"(?:\^[({]*(?:[3-9]|[0-9]{2,})[)}]*){2}\^"  # a tower of four numbers
+    r"|\^[({ ]*[0-9]{7}"
+    r"|(?:[0-9]{6}|[0-9]{2}\^[({ ]*(?:[6-9]|[0-9]{2,}))[)} ]*!"
+)
+_DOUBTFUL = re.compile(
+    r"!|\\(?:sum|prod|i*int|oint|lim|[dt]?binom)(?![a-z])"
+    r"|\^[^+*/=,]*\^|[)}]\^[({ ]*[0-9]{2}|\^[({ ]*[0-9]{4}|[0-9]{40}"
+)
 _BARE_POINT = re.compile(r"(?<=[0-9])\.(?=[-+*/^)])")  # "-3./2", a gold of Minerva
 
 
@@ -129,6 +156,39 @@ def _depth(text: str) -> int:
     return deepest
 
 
+def _spell(text: str) -> str:
+    r"""The text in one spelling of what math-verify reads the same: `\dfrac`, `\left(`, `3 + 4`.
+
+    So that each is asked once. Spaces stay where a unit, a set or a number might depend on them.
+    """
+    if len(text) <= MAX_LENGTH:
+        for pattern, replacement in _SPELLINGS:
+            text = pattern.sub(replacement, text)
+    return text
+
+
+def _rational(text: str) -> tuple[Fraction, bool] | None:
+    """The value of a plain number and whether it has a decimal point, None for anything else."""
+    if _INTEGER.fullmatch(text):
+        return Fraction(int(text)), False
+    if _THOUSANDS.fullmatch(text):
+        return Fraction(int(re.sub("[{,}]", "", text))), False
+    if _DECIMAL.fullmatch(text):
+        return Fraction(text), True
+    match = _FRACTION.fullmatch(text)
+    if match is None:
+        return None
+    up, down = match["up"] or match["left"], match["down"] or match["right"]
+    return Fraction(int(up), int(down)) * (-1 if match["sign"] else 1), False
+
+
+def plainly_equal(left: str, right: str) -> bool:
+    """Whether two answers are the same text in some spelling, or the same plain number."""
+    left, right = _spell(_clean(left)), _spell(_clean(right))
+    first, second = _rational(left), _rational(right)
+    return left == right or bool(first and second and first[0] == second[0])
+
+
 def _plain_status(gold: str, answer: str) -> Status | None:
     """The verdict where none of math-verify is needed, else None (rules 2 to 4 above).
 
@@ -136,11 +196,20 @@ def _plain_status(gold: str, answer: str) -> Status | None:
     """
     if answer == gold:
         return "correct"
-    if _INTEGER.fullmatch(gold) and _INTEGER.fullmatch(answer):
-        return "correct" if int(gold) == int(answer) else "wrong"
     if any(len(text) > MAX_LENGTH or _depth(text) > MAX_DEPTH for text in (gold, answer)):
         return "wrong"
-    return None
+    left, right = _rational(gold), _rational(answer)
+    if left and right:
+        if left[0] == right[0]:
+            return "correct"
+        rounded = left[1] or right[1]  # math-verify then compares six decimals
+        return "wrong" if not rounded or abs(left[0] - right[0]) > Fraction(1, 10**5) else None
+    return "timeout" if _ENDLESS.search(answer) else None
+
+
+def _doubtful(key: tuple[str, str]) -> bool:
+    """Whether a question may well take long; most that match are decided all the same."""
+    return any(_DOUBTFUL.search(text) for text in key)
 
 
 # ---------------------------------------------------------------- the parent's side of a worker
@@ -186,8 +255,8 @@ class _Worker:
             process.stdout.close()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-P", os.path.abspath(__file__), "--worker"]
-        command += ["--memory", str(self._memory_bytes), "--parent", str(os.getpid())]
+        command = [sys.executable, "-P", WORKER, "--memory", str(self._memory_bytes)]
+        command += ["--parent", str(os.getpid())]
         # A fixed hash seed: the order of SymPy's sets must not change a verdict between runs.
         environment = os.environ | {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
@@ -218,10 +287,16 @@ class Grader:
 
     workers: child processes, min(2, CPUs) by default. timeout: seconds of wall clock for one
     (gold, answer). memory_bytes: address space of one child, which needs about 65 MB itself.
+    cache: verdicts remembered from one call to the next (training asks the same for epochs), the
+    least recently used forgotten first.
     """
 
     def __init__(
-        self, workers: int | None = None, timeout: float = 5.0, memory_bytes: int = 2 << 30
+        self,
+        workers: int | None = None,
+        timeout: float = 5.0,
+        memory_bytes: int = 2 << 30,
+        cache: int = CACHE,
     ) -> None:
         count = min(2, os.cpu_count() or 1) if workers is None else workers
         if count < 1 or timeout <= 0:
@@ -234,6 +309,11 @@ class Grader:
         # The pool's threads live as long as the grader. They must start the children, because
         # Linux sends "your parent died" when the *thread* that started a child ends.
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="grading")
+        # Doubtful questions have threads of their own, fewer than workers.
+        self._doubters = ThreadPoolExecutor(max(1, count - 1), thread_name_prefix="doubt")
+        self._cache: OrderedDict[tuple[str, str], Status] = OrderedDict()
+        self._cache_size = cache
+        self._cache_lock = threading.Lock()
         self._closed = False
 
     def __enter__(self) -> "Grader":
@@ -252,7 +332,8 @@ class Grader:
         self._closed = True
         for worker in self._workers:
             worker.interrupt()
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        for threads in (self._threads, self._doubters):
+            threads.shutdown(wait=True, cancel_futures=True)
         for worker in self._workers:
             worker.kill()
 
@@ -261,21 +342,55 @@ class Grader:
 
         Raises ValueError on an empty gold, RuntimeError when closed or when no worker can start.
         """
-        keys = [_key(number, gold, response) for number, (gold, response) in enumerate(pairs)]
-        known: dict[tuple[str, str | None], Status] = {
-            (gold, answer): "unparsed" if answer is None else _plain_status(gold, answer)
-            for gold, answer in set(keys)
-        }
-        known |= self._decide_all(sorted(key for key, status in known.items() if status is None))
-        return [Verdict(known[key], key[1] and key[1][:MAX_LENGTH]) for key in keys]
-
-    def _decide_all(self, hard: list[tuple[str, str]]) -> dict[tuple[str, str], Status]:
-        """Share the questions out; sorted by gold, so that a worker parses most golds once."""
-        size = max(1, min(CHUNK, len(hard) // len(self._workers)))
-        chunks = [hard[start : start + size] for start in range(0, len(hard), size)]
         if self._closed:
             raise RuntimeError("this Grader is closed")
-        futures = [self._threads.submit(self._decide_chunk, chunk) for chunk in chunks]
+        keys = [_key(number, gold, response) for number, (gold, response) in enumerate(pairs)]
+        known: dict[tuple[str, str | None], Status | None] = {
+            key: "unparsed" if key[1] is None else None for key in set(keys)
+        }
+        spelled = {key: (_spell(key[0]), _spell(key[1])) for key in known if key[1] is not None}
+        decided = self._decided(set(spelled.values()))
+        known |= {key: decided[question] for key, question in spelled.items()}
+        return [Verdict(known[key], key[1] and key[1][:MAX_LENGTH]) for key in keys]
+
+    def _decided(self, questions: set[tuple[str, str]]) -> dict[tuple[str, str], Status]:
+        """The verdicts: remembered, plain, or math-verify's."""
+        decided = self._remembered(questions)
+        plain = {question: _plain_status(*question) for question in questions - decided.keys()}
+        decided |= {question: status for question, status in plain.items() if status}
+        asked = self._decide_all(sorted(questions - decided.keys()))
+        self._remember(asked)
+        return decided | asked
+
+    def _remembered(self, questions: set[tuple[str, str]]) -> dict[tuple[str, str], Status]:
+        with self._cache_lock:
+            found = self._cache.keys() & questions
+            for question in found:
+                self._cache.move_to_end(question)
+            return {question: self._cache[question] for question in found}
+
+    def _remember(self, decided: dict[tuple[str, str], Status]) -> None:
+        with self._cache_lock:
+            self._cache |= {key: status for key, status in decided.items() if status != "timeout"}
+            while len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
+
+    def _decide_all(self, hard: list[tuple[str, str]]) -> dict[tuple[str, str], Status]:
+        """Share the questions out, the doubtful after the others.
+
+        They come sorted by gold, so that a worker parses most golds once.
+        """
+        doubtful = [question for question in hard if _doubtful(question)]
+        ordinary = [question for question in hard if not _doubtful(question)]
+        size = max(1, min(CHUNK, len(ordinary) // (2 * len(self._workers))))
+        decided = self._share_out(self._threads, ordinary, size)
+        return decided | self._share_out(self._doubters, doubtful, 1)
+
+    def _share_out(
+        self, threads: Executor, hard: list[tuple[str, str]], size: int
+    ) -> dict[tuple[str, str], Status]:
+        chunks = [hard[start : start + size] for start in range(0, len(hard), size)]
+        futures = [threads.submit(self._decide_chunk, chunk) for chunk in chunks]
         try:
             statuses = [status for future in futures for status in future.result()]
         finally:
@@ -362,118 +477,3 @@ def _response(query: str, prompt: str) -> str:
         return query[len(prompt) :]
     _, found, rest = query.partition(prompt[-32:])
     return rest if found else query
-
-
-# ---------------------------------------------------------------- the child's side
-
-
-@functools.lru_cache(maxsize=256)
-def _parse_gold(gold: str) -> list:
-    return _parse(gold)
-
-
-def _parse(text: str) -> list:
-    r"""math-verify's reading of `\boxed{text}`: a SymPy object, its text, both or none.
-
-    Never print, hash into a message or pickle what this returns: that alone can take for ever.
-    """
-    import math_verify
-
-    latex = math_verify.LatexExtractionConfig(
-        try_extract_without_anchor=False, boxed_match_priority=0
-    )
-    boxed = "\\boxed{" + text + "}"
-    return math_verify.parse(boxed, extraction_config=[latex], parsing_timeout=None)
-
-
-def _equal(gold: str, answer: str) -> bool:
-    """Whether math-verify holds the two for equal; what it cannot read is not."""
-    import math_verify
-
-    try:
-        return math_verify.verify(_parse_gold(gold), _parse(answer), timeout_seconds=None)
-    except Exception:
-        return False
-
-
-def _mend_math_verify() -> None:
-    """Keep equations without real solutions from being equal to each other.
-
-    math-verify 0.9.0 ends by comparing the solutions of two equations, so a gold that has none
-    (`x^2+18x+86=0`) would equal every contradiction, and a policy finds "1 = 2". One that is the
-    gold rearranged is recognised before this comparison.
-    """
-    import sympy
-    from math_verify import grader
-
-    compare = grader.sympy_solve_and_compare
-
-    def compare_solutions(gold: Any, answer: Any, *precision: int) -> bool:
-        return bool(sympy.solve(gold, gold.free_symbols)) and compare(gold, answer, *precision)
-
-    grader.sympy_solve_and_compare = compare_solutions
-
-
-def _peak_memory() -> int:
-    """The largest address space this process has had, in bytes; 0 where there is no /proc."""
-    with contextlib.suppress(OSError), open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmPeak:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have Linux kill this process when its parent ends; elsewhere the closed pipe must do."""
-    with contextlib.suppress(Exception):
-        import ctypes
-
-        pr_set_pdeathsig, sigkill = 1, 9
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, sigkill)
-    if os.getppid() != parent:  # it ended before we asked
-        os._exit(1)
-
-
-def _serve(memory_bytes: int, parent: int) -> None:
-    """Answer [gold, answer] lines on stdin with one byte each: c(orrect), w(rong), t(oo much).
-
-    SymPy and math-verify swallow MemoryError and would call it "wrong". A question after which
-    the peak memory has grown by an eighth of the limit was over the limit or on the way there:
-    its "wrong" is not believed, and the child ends to give the memory back. (A single allocation
-    larger than all the limit leaves no trace and stays "wrong".)
-    """
-    _die_with_parent(parent)
-    replies = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # a library that prints must not answer for us
-    try:
-        import resource
-
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-        _mend_math_verify()
-        _equal("0.5", "\\frac{1}{2}")  # compiles the grammar, so that no question pays for it
-    except Exception as error:
-        replies.write(f"!{error!r}".encode())
-        return
-    replies.write(b"+")
-    peak = _peak_memory()
-    for line in sys.stdin.buffer:
-        equal = _equal(*json.loads(line))
-        before, peak = peak, _peak_memory()
-        if not equal and peak - before > memory_bytes // 8:
-            replies.write(b"t")
-            return
-        replies.write(b"c" if equal else b"w")
-
-
-def _main() -> None:
-    parser = argparse.ArgumentParser(description="A grading worker; it talks to its parent only.")
-    parser.add_argument("--worker", action="store_true", required=True)
-    parser.add_argument("--memory", type=int, required=True, help="bytes of address space")
-    parser.add_argument("--parent", type=int, required=True, help="process id of the parent")
-    arguments = parser.parse_args()
-    _serve(arguments.memory, arguments.parent)
-
-
-if __name__ == "__main__":
-    _main()

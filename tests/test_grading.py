@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import grading
+from benchmarks import grading, grading_worker
 from benchmarks.grading import Grader, Verdict, extract, grade_many
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +34,9 @@ def grader():
 
 def boxed(answer: str) -> str:
     return "so the answer is $\\boxed{" + answer + "}$."
+
+
+HARD = (r"\sqrt{8}", boxed(r"2\sqrt{2}"))  # takes a worker
 
 
 # ---------------------------------------------------------------- extraction
@@ -168,14 +171,14 @@ def test_order_is_kept_and_each_question_is_asked_once(monkeypatch):
         return real(worker, gold, answer, timeout)
 
     monkeypatch.setattr(grading._Worker, "decide", counting)
-    answers = [r"\frac{2}{4}", "0.5", "0.25", "1", "no box"]
+    answers = ["1 + 1", r"\sqrt{4}", r"\sqrt{9}", "1", "no box"]
     pairs = [
         (gold, boxed(answer) if answer != "no box" else answer)
-        for gold in (r"\frac{1}{2}", "0.25", "1")
+        for gold in ("2", r"\sqrt{9}", "1")
         for answer in answers
     ] * 20
     random.Random(0).shuffle(pairs)
-    equal = {(r"\frac{1}{2}", r"\frac{2}{4}"), (r"\frac{1}{2}", "0.5")}
+    equal = {("2", "1 + 1"), ("2", r"\sqrt{4}")}
     verdicts = grade_many(pairs, workers=2)
     for (gold, _), verdict in zip(pairs, verdicts, strict=True):
         if verdict.answer is None:
@@ -183,8 +186,8 @@ def test_order_is_kept_and_each_question_is_asked_once(monkeypatch):
         else:
             right = verdict.answer == gold or (gold, verdict.answer) in equal
             assert verdict.status == ("correct" if right else "wrong")
-    # Three golds, four answers; "0.25" and "1" against themselves need nobody.
-    assert len(asked) == len(set(asked)) == 10
+    # Three golds, four answers; four of these twelve are the gold itself or two plain numbers.
+    assert len(asked) == len(set(asked)) == 9
 
 
 def test_nothing_to_grade():
@@ -199,57 +202,229 @@ def test_plain_integers_start_no_worker():
 
 # ---------------------------------------------------------------- hostile answers
 
-HANGS = [
+ENDLESS = [  # undecided without asking anyone
     r"\dfrac{5^{(5^{(5^{(5^5)})}-4)}-5}{16}",
     r"(10^9)!",
     r"9^{9^{9^9}}",
+    r"9^9^9^9^9^9",
+    r"x^{9^{9^{9^9}}}+1",
+    r"2^{100000000000}",
+    r"10^{-999999999}",
+    r"123456789!",
     r"\prod_{i=1}^{10000000} i",
+    r"\frac{1}{10^{10}!}",
+]
+HANGS = [  # these have to be killed
+    r"\prod_{i=1}^{999999} i",
+    r"9^{9^{99}}",
+    r"\sum_{i=1}^{999999} \sin(i^2)",
+    r"\binom{999999}{499999}",
 ]
 HOSTILE = [
-    r"2^{100000000000}",
     "(" * 200 + "1" + ")" * 200,
+    "[" * 11 + "1" + "]" * 11,
     "{" * 5000 + "}" * 5000,
+    r"\frac{1}{" * 20 + "1" + "}" * 20,
+    r"\sqrt{" * 9 + "2" + "}" * 9,
     "1" * 300,
+    "9" * 100_000,
     "9" * 1_000_000,
+    "x+" * 50_000,
+    r"\frac{1}{2}" * 10_000,
     "a" * 299,
     "\0\x01\x1b[2J",
+    "1\0",
+    "\x7f\x80\u200b\u202e1",
     "\ud800",
     "\\" * 200,
     "%" * 100,
     "&" * 100,
+    "{}{}{}}}}{{{",
+    "}{",
+    "((((((((((",
     r"\frac{1}{0}",
     r"\infty-\infty",
+    r"0^0",
     r"\begin{pmatrix}1 & 2",
+    r"\begin{matrix}" * 15,
     r"\frac{1",
+    r"\boxed{\boxed{\boxed{7}}}",
+    r"\boxed{1}" * 20,
     '__import__("os").system("false")',
+    "import os; os._exit(0)",
+    "lambda: (yield)",
+    "'; DROP TABLE responses; --",
+    "<script>alert(1)</script>",
+    "{{7*7}}${7*7}",
     "٣",
+    "𝟙𝟚",
     r"\sqrt[0]{-1}",
+    r"\log_{1} 0",
+    r"\text{" + "ab " * 90 + "}",
     '"]\n["1", "1',
+    "\n" * 250 + "1",
 ]
 
 
 def test_hostile_answers_stay_within_the_limits_and_harm_no_other():
-    ordinary = [(r"\frac{1}{2}", boxed(f"{top}/8")) for top in range(8)] * 4
-    hostile = [("x^2+1", f"<answer>{answer}</answer>") for answer in HANGS + HOSTILE]
+    assert len(ENDLESS + HANGS + HOSTILE) >= 40
+    ordinary = [(r"\sqrt{2}", boxed(rf"\frac{{{top}}}{{\sqrt{{8}}}}")) for top in range(8)] * 4
+    hostile = [("x^2+1", f"<answer>{answer}</answer>") for answer in HANGS + ENDLESS + HOSTILE]
     pairs = [*ordinary[:16], *hostile, *ordinary[16:]]
-    with Grader(workers=2, timeout=1.5) as grader:
-        grader.grade([("0.5", boxed("1/2")), ("0.5", boxed("2/4"))])
+    with Grader(workers=2, timeout=3) as grader:
+        grader.start()
         begun = time.perf_counter()
         verdicts = grader.grade(pairs)
         seconds = time.perf_counter() - begun
     statuses = [verdict.status for verdict in verdicts]
     expected = ["correct" if top == 4 else "wrong" for top in range(8)] * 4
     assert statuses[:16] + statuses[-16:] == expected
-    assert statuses[16 : 16 + len(HANGS)] == ["timeout"] * len(HANGS)
-    assert set(statuses[16:-16]) <= {"wrong", "timeout", "unparsed"}
-    assert seconds < 30
+    undecided = len(HANGS) + len(ENDLESS)
+    assert statuses[16 : 16 + undecided] == ["timeout"] * undecided
+    assert set(statuses[16 + undecided : -16]) <= {"wrong", "timeout", "unparsed"}
+    assert statuses[16 + undecided : -16].count("timeout") <= 5
+    assert seconds < 90
+
+
+def test_an_endless_answer_starts_no_worker():
+    with Grader(workers=1) as lazy:
+        verdicts = lazy.grade([("7", f"<answer>{answer}</answer>") for answer in ENDLESS])
+        assert {verdict.status for verdict in verdicts} == {"timeout"}
+        assert lazy._workers[0]._process is None
+
+
+def test_a_tower_that_is_the_gold_and_small_ones_are_decided(grader):
+    for gold, answer in [("9^{9^{9^9}}",) * 2, ("16", "2^{2^2}"), ("120", "5!"), ("8", "2^3")]:
+        assert grader.grade([(gold, boxed(answer))])[0].status == "correct"
+
+
+def test_doubtful_answers_wait_for_ordinary_ones_and_leave_them_a_worker(monkeypatch):
+    """Ordinary answers lose nothing to hostile ones around them: none is asked before they are
+    done, and from another thread they find a worker while the doubtful one hangs."""
+    asked = []
+    real = grading._Worker.decide
+
+    def recording(worker, gold, answer, timeout):
+        asked.append(answer)
+        return real(worker, gold, answer, timeout)
+
+    monkeypatch.setattr(grading._Worker, "decide", recording)
+    ordinary = [rf"\sqrt{{{number}}}" for number in range(60, 120)]
+    mixed = [answer for pair in zip(ordinary, HANGS * 15, strict=True) for answer in pair]
+    with Grader(workers=2, timeout=1.5) as grader:
+        grader.start()
+        grader.grade([("x^2+1", boxed(answer)) for answer in mixed])
+        assert sorted(asked[:60]) == sorted(ordinary) and sorted(asked[60:]) == sorted(HANGS)
+        hanging = threading.Thread(
+            target=grader.grade, args=([("y^2+1", boxed(h)) for h in HANGS],)
+        )
+        hanging.start()
+        time.sleep(0.2)
+        verdicts = grader.grade([("y^2+1", boxed(answer)) for answer in ordinary])
+        assert hanging.is_alive() and {verdict.status for verdict in verdicts} == {"wrong"}
+        hanging.join()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_worker_stays_within_its_memory():
+    limit = 700 << 20
+    greedy = ["1" * 300, r"\binom{99999}{49999}", "(x+y+z+w)^{99}", r"\sum_{i=1}^{9999} 9^{i}"]
+    with Grader(workers=1, timeout=3.0, memory_bytes=limit) as grader:
+        grader.start()
+        for answer in greedy:
+            grader.grade([("x^2+1", boxed(answer))])
+            process = grader._workers[0]._process
+            if process is not None:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                peak = next(line for line in status.splitlines() if line.startswith("VmPeak"))
+                assert int(peak.split()[1]) * 1024 <= limit
+
+
+# ---------------------------------------------------------------- remembered verdicts
+
+
+def test_a_verdict_is_remembered_and_a_timeout_is_not(monkeypatch):
+    replies = {"a": "wrong", "b": "timeout", "c": "correct"}
+    asked = []
+
+    def decide(worker, gold, answer, timeout):
+        asked.append(answer)
+        return replies[answer]
+
+    monkeypatch.setattr(grading._Worker, "decide", decide)
+    pairs = [("x", boxed(answer)) for answer in "abc"]
+    with Grader(workers=1) as grader:
+        first = grader.grade(pairs)
+        assert grader.grade(pairs) == first and sorted(asked) == ["a", "b", "b", "c"]
+    with Grader(workers=1, cache=1) as small:
+        small.grade(pairs)
+        assert len(small._cache) == 1
+    with Grader(workers=1, cache=0) as none:
+        none.grade(pairs[:1])
+        asked.clear()
+        none.grade(pairs[:1])
+        assert asked == ["a"]
+
+
+# ---------------------------------------------------------------- the cheap rules are sound
+
+
+def plain_numbers() -> list[str]:
+    values = (0, 1, -1, 2, 7, -17, 100, 12600, -12600, 999999, 1234567)
+    fractions = ((1, 2), (2, 4), (1, 3), (-5, 2), (14, 3), (28, 6), (6, 3), (33333, 100000))
+    texts = [text for v in values for text in (str(v), f"{v:,}", f"{v:,}".replace(",", "{,}"))]
+    texts += [f"{value}.0" for value in values] + ["0.5", ".5", "-.5", "-2.5", "0.333", "0.33333"]
+    texts += ["0.33334", "0.99999", "99999.99999", "0.00001", "12600.5", "1.25", "4.50"]
+    for top, bottom in fractions:
+        texts += [rf"\{kind}frac{{{top}}}{{{bottom}}}" for kind in ("", "d", "t")]
+        texts += [rf"-\frac{{{top}}}{{{bottom}}}", f"{top}/{bottom}"]
+    return list(dict.fromkeys(texts))
+
+
+def read(text: str) -> list:
+    """math-verify's own reading, none of this project's mends made."""
+    return grading_worker._parse(text)
+
+
+def test_plain_numbers_are_compared_as_math_verify_does():
+    """3,000 of the pairs of every two spellings; all 30,976 of a wider grid agreed as well."""
+    import math_verify
+
+    texts = plain_numbers()
+    parsed = {text: read(text) for text in texts}
+    pairs = [(gold, answer) for gold in texts for answer in texts]
+    decided = 0
+    for gold, answer in random.Random(0).sample(pairs, 3000):
+        status = grading._plain_status(grading._spell(gold), grading._spell(answer))
+        if status is not None:
+            decided += 1
+            equal = math_verify.verify(parsed[gold], parsed[answer], timeout_seconds=None)
+            assert (status == "correct") == equal, (gold, answer)
+    assert decided > 2900
+
+
+def test_one_spelling_is_read_as_the_other():
+    spellings = [
+        (r"\dfrac{1}{\sqrt{2}}", r"\frac{1}{\sqrt{2}}"),
+        (r"\left(3, 4\right]", "(3, 4]"),
+        (r"\left\{1, 2\right\}", r"\{1, 2\}"),
+        (r"\sqrt{2} + 3", r"\sqrt{2}+3"),
+        (r"x^{2} - 5x = 6", r"x^{2}-5x = 6"),
+        (r"\tfrac{3}{4} < 2 + 3", r"\frac{3}{4}<2+3"),
+    ]
+    for text, spelled in spellings:
+        assert grading._spell(text) == spelled
+        assert read(text) == read(spelled) or read(text)[0] == read(spelled)[0]
+    kept = ["3, 4", r"\text{a - b}", "2 m", r"\leftarrow", "1,000 , 2", r"\frac 1 2", "a - b"]
+    assert [grading._spell(text) for text in kept] == kept
 
 
 def replace_math_verify(monkeypatch, folder: Path, source: str) -> None:
     """Workers started from now on find this module instead of math-verify."""
     (folder / "math_verify").mkdir()
     (folder / "math_verify" / "__init__.py").write_text(source)
-    (folder / "math_verify" / "grader.py").write_text("sympy_solve_and_compare = None\n")
+    names = "sympy_solve_and_compare = sympy_symbolic_eq = None\n"
+    (folder / "math_verify" / "grader.py").write_text(names)
     monkeypatch.setenv("PYTHONPATH", str(folder))
 
 
@@ -281,21 +456,22 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch, tmp_path):
 
 def test_a_worker_that_dies_while_grading_is_replaced():
     with Grader(workers=1, timeout=30.0) as grader:
-        assert grader.grade([("0.5", boxed("1/2"))])[0].status == "correct"
+        assert grader.grade([HARD])[0].status == "correct"
         pid = grader._workers[0]._process.pid
         threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
-        verdicts = grader.grade([("0.5", boxed(HANGS[0])), ("0.5", boxed(r"\sqrt{0.25}"))])
-        assert [verdict.status for verdict in verdicts] == ["timeout", "correct"]
+        verdicts = grader.grade([("x^2+1", boxed(HANGS[2]))])
+        assert [verdict.status for verdict in verdicts] == ["timeout"]
+        assert grader.grade([("x+1", boxed("1+x"))])[0].status == "correct"
         assert grader._workers[0]._process.pid != pid
 
 
 def test_a_worker_that_died_between_calls_costs_nothing():
     with Grader(workers=1) as grader:
-        grader.grade([("0.5", boxed("1/2"))])
+        grader.grade([HARD])
         process = grader._workers[0]._process
         process.kill()
         process.wait()
-        assert grader.grade([("0.5", boxed("1/2"))])[0].status == "correct"
+        assert grader.grade([("x+1", boxed("1+x"))])[0].status == "correct"
 
 
 def test_many_threads_share_a_grader(grader):
@@ -314,12 +490,12 @@ def test_many_threads_share_a_grader(grader):
 
 def test_closing_ends_what_is_running():
     grader = Grader(workers=1, timeout=60.0)
-    grader.grade([("0.5", boxed("1/2"))])
+    grader.grade([HARD])
     errors = []
 
     def hang() -> None:
         try:
-            grader.grade([("0.5", boxed(answer)) for answer in HANGS])
+            grader.grade([("x^2+1", boxed(answer)) for answer in HANGS])
         except RuntimeError as error:
             errors.append(error)
 
@@ -340,8 +516,8 @@ import sys, threading, time
 sys.path.insert(0, {root!r})
 from benchmarks.grading import Grader
 grader = Grader(workers=2, timeout=60.0)
-grader.grade([("0.5", r"\\boxed{{1/2}}"), ("0.5", r"\\boxed{{2/4}}")])
-pairs = [("x^2", r"\\boxed{{" + answer + "}}") for answer in {hangs!r}]
+grader.start()
+pairs = [("x^2+1", r"\\boxed{{" + answer + "}}") for answer in {hangs!r}]
 threading.Thread(target=grader.grade, args=(pairs,), daemon=True).start()
 time.sleep(0.5)
 print(*[worker._process.pid for worker in grader._workers if worker._process], flush=True)
@@ -443,15 +619,49 @@ def test_golds_are_right_against_themselves(grader, name):
     assert [gold for (gold, _), status in decided.items() if status != "correct"] == []
 
 
-def test_agreement_with_labels_nobody_here_wrote(grader):
-    """At least 99.4 %: what math-verify reaches alone. Both known misses are wrong labels."""
-    agreed = total = 0
-    for name in ("qwen_math_100x8", "rlintro_gsm8k_100x2", "lsrl_gsm8k_95x8"):
-        rows = load(DATA / "model_outputs" / f"{name}.jsonl")
-        rows = [row for row in rows if row["label"] is not None]
-        verdicts = grader.grade([(row["gold"], row["response"]) for row in rows])
-        for row, verdict in zip(rows, verdicts, strict=True):
-            if verdict.status != "unparsed":  # some labels take the last number instead
-                agreed += (verdict.status == "correct") == row["label"]
-                total += 1
-    assert total > 500 and agreed / total >= 0.994
+# Where the grader and the label differ on purpose: (file, problem, sample or model) -> the reason.
+DISPUTES = {
+    ("qwen_math_100x8", "qwenmath-72", 7): "gold 10{,}000, answer 10000: the label is wrong",
+    ("rlintro_gsm8k_100x2", "gsm8ktest-447", "Qwen2.5-1.5B-Instruct"): (
+        "gold 5, answer -5: the label's pattern dropped the sign"
+    ),
+}
+NO_ANSWER = {  # files whose labels come from another rule of extraction: what is unparsed here
+    "rlintro_gsm8k_100x2": 17,  # the label takes the last number where there is no box
+    "lsrl_gsm8k_tool_21x8": 1,  # and labels it wrong, as we score it
+    "cs336_grpo_rollouts": 2,  # no closed <answer>, labelled wrong
+}
+LABELLED = {  # file: labelled responses
+    "qwen_math_100x8": 400,
+    "rlintro_gsm8k_100x2": 120,
+    "lsrl_gsm8k_95x8": 48,
+    "lsrl_gsm8k_tool_21x8": 56,
+    "cs336_grpo_rollouts": 34,
+    "openai_gsm8k_400x4": 800,
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_agreement_with_labels_nobody_here_wrote(grader, name):
+    """Every answer found is judged as its label says, but for DISPUTES; nothing times out.
+
+    The file left out, game24, is labelled by another question: whether an expression uses the four
+    given numbers and makes 24. OpenAI's responses end in "A: 8", no box: the body is handed over
+    in a tag, because their labels are about values and not about format.
+    """
+    rows = load(DATA / "model_outputs" / f"{name}.jsonl")
+    rows = [row for row in rows if row["label"] is not None]
+    assert len(rows) == LABELLED[name]
+    if name == "openai_gsm8k_400x4":
+        for row in rows:
+            row["response"] = f"<answer>{row['response'].rpartition('A: ')[2]}</answer>"
+    verdicts = grader.grade([(row["gold"], row["response"]) for row in rows])
+    statuses = [verdict.status for verdict in verdicts]
+    assert statuses.count("unparsed") == NO_ANSWER.get(name, 0)
+    assert statuses.count("timeout") == 0
+    differ = {
+        (name, row["problem_id"], row.get("sample_idx", row.get("model")))
+        for row, status in zip(rows, statuses, strict=True)
+        if status != "unparsed" and (status == "correct") != row["label"]
+    }
+    assert differ == {key for key in DISPUTES if key[0] == name}
