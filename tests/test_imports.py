@@ -15,6 +15,7 @@ HEAVY = (
     "openrlhf",
     "streamlit",
     "math_verify",
+    "numba",
 )
 
 
