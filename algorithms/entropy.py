@@ -10,14 +10,19 @@ the set A(s) is a constant for the gradient. Forward and backward run in chunks 
 logits and their gradient; a few numbers a row are kept for the backward.
 
 A(s) is found by a selection threshold per row, not by a sort, never on another device: by
-`kthvalue`, and for a large vocabulary on a CPU by `_search`, which is several times faster.
+`kthvalue`, and for a large vocabulary on a CPU by the compiled `selection`, which is many times
+faster; where numba is missing, by `kthvalue` after all, with a warning.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -27,10 +32,7 @@ CHUNK_NUMBERS = 1 << 22  # numbers of one chunk: 16 MiB in fp32
 CPU_CHUNK_NUMBERS = 1 << 17  # about one row of a large vocabulary: the work set stays in cache
 FLOOR = -2000.0  # 2^FLOOR is 0 in fp64 too, and 0 * FLOOR is 0 where 0 * -inf is not
 LOG2_E = 1 / math.log(2)
-SEARCH_FROM = 16_384  # the vocabulary from which `_search` beats kthvalue
-SAMPLE = 400  # tokens that `_search` looks at first, more where few are kept or few left out
-RARER = 25  # of these or of those in the sample, at least
-FEW = 256  # tokens among which it takes the threshold in the end
+SEARCH_FROM = 16_384  # the vocabulary from which a CPU uses the compiled selection
 
 
 def _accumulation_dtype(logits: Tensor) -> torch.dtype:
@@ -57,136 +59,59 @@ def _chunks(logits: Tensor, chunk: int) -> Iterator[tuple[slice, Tensor]]:
             start += len(rows)
 
 
-def _powers(rows: Tensor, top: Tensor, shifted: Tensor, powers: Tensor) -> None:
-    """s = (z - max z) log2 e and 2^s = e^(z - max z) of some rows; -inf becomes a finite floor."""
-    torch.sub(rows, top, out=shifted)
-    shifted.mul_(LOG2_E).clamp_(min=FLOOR)
-    torch.exp2(shifted, out=powers)
+@functools.cache
+def _compiled() -> ModuleType | None:
+    """The module of compiled loops, imported at the first large clamp; None without numba."""
+    try:
+        return importlib.import_module("algorithms.selection")
+    except ImportError as error:
+        warnings.warn(f"a clamped entropy takes long here without numba: {error}", stacklevel=2)
+        return None
 
 
-def _keep(rows: Tensor, bound: Tensor, cut: Tensor, powers: Tensor, mask: Tensor) -> None:
-    """Sets the powers of the tokens outside A(s) to 0.
+def _selection(logits: Tensor, dropped: int) -> ModuleType | None:
+    """The compiled selection; None where there is no clamp or kthvalue finds it."""
+    large = logits.device.type == "cpu" and logits.shape[-1] >= SEARCH_FROM
+    return _compiled() if dropped and large else None
 
-    A(s) is what exceeds the bound, and what equals it from the column `cut` on.
+
+def _known(selection: ModuleType | None, *numbers: Tensor | None) -> list:
+    """What is known of each row, [tokens, 1] each, in the form that the functions below take.
+
+    The highest logit and, with a clamp, bound and cut of A(s): what exceeds the bound, and what
+    equals it from the column `cut` on. Arrays for the compiled selection, which are cut faster.
     """
-    if len(rows) == 1 and rows.device.type == "cpu":
-        column = int(cut)
-        if column:
-            torch.gt(rows[:, :column], bound, out=mask[:, :column])
-        torch.ge(rows[:, column:], bound, out=mask[:, column:])
+    return [x.numpy() if selection else x for x in numbers if x is not None]
+
+
+def _clamp(selection: ModuleType | None, rows: Tensor, kept: int, top, bound, cut) -> None:
+    """Writes bound and cut: exactly `kept` tokens, of ties the last ones."""
+    if selection:
+        selection.search(rows.numpy(), kept, top, bound, cut)
     else:
+        bound.copy_(rows.kthvalue(rows.shape[-1] - kept + 1, dim=-1, keepdim=True).values)
+        ties = (rows == bound).cumsum(-1, dtype=torch.int32)
+        surplus = ties[:, -1:] + (rows > bound).sum(-1, keepdim=True, dtype=torch.int32) - kept
+        cut.copy_(torch.searchsorted(ties, surplus, right=True))
+
+
+def _powers(
+    selection: ModuleType | None, rows: Tensor, shifted: Tensor, powers: Tensor, top, *clamp
+) -> None:
+    """s = (z - max z) log2 e and 2^s = e^(z - max z) of some rows; -inf becomes a finite floor.
+
+    2^s is 0 outside A(s), where there is a clamp.
+    """
+    if selection:
+        selection.shift(rows.numpy(), LOG2_E, FLOOR, top, *clamp, shifted.numpy())
+    else:
+        torch.sub(rows, top, out=shifted)
+        shifted.mul_(LOG2_E).clamp_(min=FLOOR)
+    torch.exp2(shifted, out=powers)
+    if clamp and not selection:
+        bound, cut = clamp
         column = torch.arange(rows.shape[-1], device=rows.device)
-        mask.copy_(torch.where(column < cut, rows > bound, rows >= bound))
-    powers.mul_(mask)
-
-
-def _room(logits: Tensor) -> Tensor | None:
-    """Four times a byte a token for `_search`, padded with the lowest; None where kthvalue is used.
-
-    Columns are padded to a multiple of 1024 so that 128 rows of eight bytes can be summed at once.
-    """
-    if logits.device.type != "cpu" or logits.shape[-1] < SEARCH_FROM:
-        return None
-    return torch.full((4, -(-logits.shape[-1] // 1024) * 1024), -128, dtype=torch.int8)
-
-
-def _clamp(
-    rows: Tensor, kept: int, top: Tensor, spare: Tensor, levels: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Bound and cut [rows, 1] of A(s) for `_keep`: exactly `kept` tokens, of ties the last ones.
-
-    Args:
-        rows: [rows, V].
-        kept: tokens to keep.
-        top: [rows, 1], each row's highest logit.
-        spare: room of the shape of the rows.
-        levels: from `_room`.
-    """
-    if levels is not None:
-        tops = top.squeeze(-1).tolist()
-        found = [_search(*each, levels, kept) for each in zip(rows, tops, spare, strict=True)]
-        bound, cut = zip(*found, strict=True)
-        return rows.new_tensor(bound).unsqueeze(-1), torch.tensor(cut).unsqueeze(-1)
-    bound = rows.kthvalue(rows.shape[-1] - kept + 1, dim=-1, keepdim=True).values
-    return bound, _cut(rows, bound, kept)
-
-
-def _cut(rows: Tensor, bound: Tensor, kept: int) -> Tensor:
-    """The column from which on tokens at the bound are kept, [rows, 1]."""
-    ties = (rows == bound).cumsum(-1, dtype=torch.int32)
-    surplus = ties[:, -1:] + (rows > bound).sum(-1, keepdim=True, dtype=torch.int32) - kept
-    return torch.searchsorted(ties, surplus, right=True)
-
-
-def _search(row: Tensor, top: float, spare: Tensor, levels: Tensor, kept: int) -> tuple[float, int]:
-    """Bound and cut of one row on a CPU: a few passes over it, exact for every input.
-
-    An evenly spaced sample brackets the threshold. The bracket is cut into 250 levels, and each
-    token gets the level it is on in one byte, the lowest and the highest level taking the rest.
-    Counts over these bytes find the level of the threshold, and only the tokens near this level are
-    looked at as numbers. Where the sample misleads, or ties fill a level, kthvalue decides.
-    """
-    if not math.isfinite(top):
-        return top, 0
-    size = row.numel()
-    sample = row[:: max(16, min(size // SAMPLE, kept // RARER, (size - kept) // RARER))]
-    place = len(sample) * (1 - kept / size)
-    spread = 2 + 3.5 * math.sqrt(place * (1 - place / len(sample)))
-    low, high = (
-        float(sample.kthvalue(min(max(int(place + by), 1), len(sample))).values)
-        for by in (-spread, 1 + spread)
-    )
-    if place + spread + 1 > len(sample):
-        high = top
-    found = None
-    if 1e-30 < high - low < math.inf:
-        # each step rounds alike for all tokens, so that a higher logit is never on a lower level
-        torch.sub(row, (low + high) / 2, out=spare).mul_(250 / (high - low)).clamp_(-128, 127)
-        levels[0, :size] = spare
-        found = _among_levels(row, kept, levels, 2 * spread / len(sample) * size / 250)
-    if found is None:
-        bound = row.kthvalue(size - kept + 1).values
-        found = float(bound), int(_cut(row.unsqueeze(0), bound.reshape(1, 1), kept))
-    return found
-
-
-def _among_levels(
-    row: Tensor, kept: int, levels: Tensor, per_level: float
-) -> tuple[float, int] | None:
-    """Bound and cut from the row's levels, -128 to 127, or None if they do not tell.
-
-    Args:
-        row: [V].
-        kept: tokens to keep.
-        levels: [4, >= V] bytes: the levels, with -128 behind the last, and room for three masks.
-        per_level: tokens thought to be on one level.
-    """
-    level_of, above, above_low, above_high = levels
-    low, high = (-129, len(row)), (127, 0)  # levels with the tokens above: threshold in (low, high]
-    level = 0
-    while low[1] - high[1] > FEW and high[0] - low[0] > 1:
-        torch.gt(level_of, level, out=above)
-        packed = above.view(torch.int64).view(128, -1).sum(0)  # eight counts, each of 128 at most
-        count = int(packed.view(torch.uint8).sum())
-        step = 1 + int(abs(count - kept) / per_level)
-        if count >= kept:
-            low, above_low, above = (level, count), above, above_low
-            level = min(level + step, high[0] - 1)
-        else:
-            high, above_high, above = (level, count), above, above_high
-            level = max(level - step, low[0] + 1)
-        bracketed = low[0] > -129 and high[0] < 127
-        per_level = (low[1] - high[1]) / (high[0] - low[0]) if bracketed else per_level / 2
-    if low[0] < -128 or high[0] == 127 or low[1] - high[1] > len(row) // 16:
-        return None
-    inside = torch.sub(above_low, above_high, out=above)
-    index = (8 * inside.view(torch.int64).nonzero() + torch.arange(8)).flatten()
-    index = index[inside[index].bool()]
-    values = row[index]
-    bound = values.kthvalue(len(values) - (kept - high[1]) + 1).values
-    ties = index[values == bound]
-    surplus = high[1] + int((values > bound).sum()) + len(ties) - kept
-    return float(bound), int(ties[surplus]) if surplus else 0
+        powers.mul_(torch.where(column < cut, rows > bound, rows >= bound))
 
 
 class _Entropy(torch.autograd.Function):
@@ -197,20 +122,18 @@ class _Entropy(torch.autograd.Function):
         tokens = logits.shape[:-1].numel()
         entropy = logits.new_empty(tokens, dtype=torch.float64)
         total = torch.empty_like(entropy)
-        top = logits.new_empty(tokens, dtype=dtype)
-        bound, cut = (None, None) if not dropped else (torch.empty_like(top), top.long())
-        work = logits.new_empty((3 if dropped else 2, min(chunk, tokens), size), dtype=dtype)
-        levels = _room(logits) if dropped else None
+        top = logits.new_empty((tokens, 1), dtype=dtype)
+        bound, cut = (torch.empty_like(top), top.long()) if dropped else (None, None)
+        work = logits.new_empty((2, min(chunk, tokens), size), dtype=dtype)
+        selection = _selection(logits, dropped)
+        known = _known(selection, top, bound, cut)
         for part, rows in _chunks(logits, chunk):
-            shifted, powers, *mask = work[:, : len(rows)]
-            highest = rows.amax(-1, keepdim=True)
+            shifted, powers = work[:, : len(rows)]
+            torch.amax(rows, -1, keepdim=True, out=top[part])
+            here = [x[part] for x in known]
             if dropped:
-                bounds, cuts = _clamp(rows, size - dropped, highest, shifted, levels)
-                bound[part], cut[part] = bounds.squeeze(-1), cuts.squeeze(-1)
-            _powers(rows, highest, shifted, powers)
-            if dropped:
-                _keep(rows, bounds, cuts, powers, *mask)
-            top[part] = highest.squeeze(-1)
+                _clamp(selection, rows, size - dropped, *here)
+            _powers(selection, rows, shifted, powers, *here)
             total[part] = powers.sum(-1, dtype=torch.float64)
             entropy[part] = shifted.mul_(powers).sum(-1, dtype=torch.float64)
         entropy = total.log() - entropy / total / LOG2_E
@@ -228,13 +151,12 @@ class _Entropy(torch.autograd.Function):
         weights = grad_output.reshape(-1) / total
         slope = (-weights / LOG2_E).to(top.dtype).unsqueeze(-1)
         offset = (weights * (total.log() - entropy)).to(top.dtype).unsqueeze(-1)
-        shape = (3 if ctx.dropped else 2, min(ctx.chunk, len(flat)), flat.shape[-1])
-        work = logits.new_empty(shape, dtype=top.dtype)
+        work = logits.new_empty((2, min(ctx.chunk, len(flat)), flat.shape[-1]), dtype=top.dtype)
+        selection = _selection(logits, ctx.dropped)
+        known = _known(selection, top, bound, cut)
         for part, rows in _chunks(logits, ctx.chunk):
-            shifted, powers, *mask = work[:, : len(rows)]
-            _powers(rows, top[part].unsqueeze(-1), shifted, powers)
-            if ctx.dropped:
-                _keep(rows, bound[part].unsqueeze(-1), cut[part].unsqueeze(-1), powers, *mask)
+            shifted, powers = work[:, : len(rows)]
+            _powers(selection, rows, shifted, powers, *(x[part] for x in known))
             shifted.mul_(slope[part]).add_(offset[part])
             if grad.dtype == shifted.dtype:
                 torch.mul(shifted, powers, out=flat[part])

@@ -1,6 +1,9 @@
 """Token and clamped entropy: closed forms, a float64 reference, gradients, hostile logits."""
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -228,16 +231,48 @@ def test_views_give_what_their_copies_give(cut, p):
     assert torch.equal(ours.grad, copy.grad)
 
 
-def test_the_search_finds_what_kthvalue_finds(monkeypatch):
-    """The same tokens for any chunk, with the search and without it."""
-    logits = logits_of("bf16 in fp32", 5, 30_000)
-    for p in (0.1, 0.33, 0.98):
-        searched, selected = (logits.clone().requires_grad_() for _ in range(2))
-        clamped_entropy(searched, p, chunk=2).sum().backward()
-        with monkeypatch.context() as patch:
-            patch.setattr(algorithms.entropy, "SEARCH_FROM", 10**9)
-            clamped_entropy(selected, p).sum().backward()
-        assert torch.equal(searched.grad != 0, selected.grad != 0)
+def kept_of(logits, p, **how):
+    """Which tokens get a gradient."""
+    leaf = logits.clone().requires_grad_()
+    clamped_entropy(leaf, p, **how).sum().backward()
+    return leaf.grad != 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", ["normal", "bf16 in fp32", "integers", "few possible"])
+def test_the_search_finds_what_kthvalue_finds(monkeypatch, kind, dtype):
+    """The same tokens for any chunk, with the search and without it; also all but one, or one."""
+    logits = logits_of(kind, 5, 30_000).to(dtype)
+    shares = (1 / 30_000, 0.1, 0.33, 0.98, 1 - 1 / 30_000)
+    searched = [kept_of(logits, p, chunk=2) for p in shares]
+    monkeypatch.setattr(algorithms.entropy, "SEARCH_FROM", 10**9)
+    selected = [kept_of(logits, p) for p in shares]
+    assert all(map(torch.equal, searched, selected))
+
+
+def test_without_numba_the_same_with_a_warning(monkeypatch):
+    logits = logits_of("integers", 2, 20_000)
+    compiled = kept_of(logits, 0.33)
+    monkeypatch.setattr(algorithms.entropy, "SEARCH_FROM", 20_000)
+    monkeypatch.setitem(sys.modules, "algorithms.selection", None)
+    algorithms.entropy._compiled.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="without numba"):
+            assert torch.equal(kept_of(logits, 0.33), compiled)
+    finally:
+        algorithms.entropy._compiled.cache_clear()
+
+
+def test_without_a_folder_that_can_be_written_the_loops_are_compiled_each_time():
+    """As numba refuses to keep a function on disk then."""
+    code = (
+        "import numba.core.caching, torch\n"
+        "numba.core.caching.CacheImpl._locator_classes = []\n"
+        "from algorithms.entropy import clamped_entropy\n"
+        "assert round(clamped_entropy(torch.zeros(1, 20_000), 0.25).exp().item()) == 15_000"
+    )
+    root = Path(algorithms.__file__).parents[1]
+    subprocess.run([sys.executable, "-W", "error::UserWarning", "-c", code], cwd=root, check=True)
 
 
 def test_backward_twice_gives_the_same_and_twice_differentiable_is_refused():

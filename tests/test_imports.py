@@ -18,6 +18,7 @@ HEAVY = (
     "datasets",
     "lm_eval",
     "matplotlib",
+    "numba",
 )
 
 

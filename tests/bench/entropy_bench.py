@@ -115,6 +115,7 @@ def _resident(peak: bool) -> int:
 def extra_memory(way: Way, logits: Tensor, backward: bool) -> int:
     """Peak bytes beside the logits and, after a backward, their gradient."""
     expected = logits.nbytes if backward else 0
+    run(way, logits[:1], backward)  # loads and compiles what it needs
     if logits.device.type == "cuda":
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
