@@ -316,7 +316,7 @@ def test_a_model_that_cannot_be_reached_fails_clearly_and_the_rest_goes_on(story
 
 
 def test_finished_cells_are_not_run_again(story):
-    assert "training" not in story.again
+    assert "(seed 0)  training" not in story.again
     assert query(story, "SELECT sum(attempts) FROM runs WHERE matrix = 'end-to-end'") == [(4,)]
 
 
