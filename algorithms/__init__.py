@@ -63,6 +63,7 @@ def nearest(name: str, valid: list[str]) -> str:
 def algorithm_class(name: str) -> type[Algorithm]:
     """The settings class registered under `name`; ValueError that names the nearest valid one."""
     if name not in ALGORITHMS:
+        name = str(name)
         raise ValueError(f"unknown algorithm {name!r}: {nearest(name, list(ALGORITHMS))}")
     module, _, attribute = ALGORITHMS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
@@ -76,8 +77,10 @@ def load(name: str, **settings: Any) -> Algorithm:
             the algorithm cannot take.
     """
     cls = algorithm_class(name)
-    valid = [field.name for field in fields(cls)]
+    valid = [field.name for field in fields(cls) if field.name not in cls.unused]
     for key in settings:
+        if key in cls.unused:
+            raise ValueError(f"{name} does not use {key!r}")
         if key not in valid:
             hint = nearest(key, valid) if valid else "it takes none"
             raise ValueError(f"{name} has no setting {key!r}: {hint}")

@@ -10,6 +10,7 @@ above it falls, inside it stays. lambda starts to move in epoch `moves_from` (co
 paper's warm-up. Defaults are setting (a) of the paper (Qwen2.5-Math-1.5B on MATH).
 p is a fraction of the vocabulary, neither a probability mass nor a fixed k. `beta: 0` is the
 ablation with constant lambda; with `p: 0` as well it is EntReg, and with `coefficient: 0` GRPO.
+Left out: settings (b) and (c), which are other values of the same fields.
 """
 
 from __future__ import annotations

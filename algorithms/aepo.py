@@ -13,8 +13,8 @@ sample the term is 0 and the step is plain GRPO. With `coefficient: 0` it is GRP
 `inject: replace` is the reference code instead of the equation: positives take the places of the
 batch's first rows. `entropy_estimator: sampled` is its entropy, -mean log pi(sampled token).
 Ablations (Table 3): eq. 2 draws at T = 1; eq. 3 keeps negatives, group-normalised. Fig. 2 has the
-REINFORCE term alone. alpha is not
-given in the paper; 1 is its code's implicit weight.
+REINFORCE term alone. alpha is not given in the paper; 1 is its code's implicit weight. Left out:
+the code's fixed quarter of the batch's prompts; here drawing ends with the quota.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from algorithms.base import require
+from algorithms.base import finite, require
 from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
@@ -47,11 +47,15 @@ class AEPO(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.coefficient >= 0.0, "coefficient", self.coefficient, ">= 0")
+        known = finite(self.target) and self.target >= 0.0
+        require(known, "target", self.target, "nats, >= 0")
+        weight = finite(self.coefficient) and self.coefficient >= 0.0
+        require(weight, "coefficient", self.coefficient, ">= 0 and finite")
         ordered = 0.0 < self.temperature_low <= self.temperature_high
         require(ordered, "temperature_low", self.temperature_low, "in (0, temperature_high]")
-        require(self.positives_up >= 1, "positives_up", self.positives_up, ">= 1")
-        require(self.positives_down >= 1, "positives_down", self.positives_down, ">= 1")
+        for name in ("positives_up", "positives_down"):
+            quota = getattr(self, name)
+            require(isinstance(quota, int) and quota >= 1, name, quota, "a whole number >= 1")
         require(0.0 < self.prompts <= 1.0, "prompts", self.prompts, "in (0, 1]")
         choices = ("append", "replace")
         require(self.inject in choices, "inject", self.inject, " or ".join(choices))

@@ -11,6 +11,7 @@ is plain data (numbers, strings, booleans): it is saved in the checkpoint and th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,7 +44,8 @@ class Tokens:
 class Algorithm:
     """The hooks; a subclass is a frozen, validated settings object that overrides a few."""
 
-    only_ratio: ClassVar[bool] = False  # differs from GRPO only where r is not 1: see inert.py
+    only_ratio: ClassVar[bool] = False  # differs from GRPO only where r is not 1: suite/plan.py
+    unused: ClassVar[tuple[str, ...]] = ()  # inherited settings that have no effect
 
     def group_problem(self, group: int) -> str | None:
         """Why groups of this many responses give no signal, or None."""
@@ -145,6 +147,11 @@ class Algorithm:
     def next_state(self, state: dict[str, Any], measured: dict[str, float]) -> dict[str, Any]:
         """The state after a step in which `measured` was seen over the whole global batch."""
         return state
+
+
+def finite(value: float) -> bool:
+    """A number, and not nan or an infinity."""
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:

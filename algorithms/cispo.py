@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class CISPO(GRPO):
     """Settings of CISPO; the inherited clip range is not used."""
 
+    unused: ClassVar[tuple[str, ...]] = ("eps_low", "eps_high")
     only_ratio: ClassVar[bool] = True
 
     eps_low: float = 1.0  # no lower bound

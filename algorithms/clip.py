@@ -9,6 +9,7 @@ eps_high) is an entropy control. Settings of the paper and of its neighbours:
     clip-low        0.15 / inf   (the paper's balance on GSM8K, and this file's default)
 The advantage is Dr. GRPO's, without the division by the standard deviation (CLIP section 1.2); no
 KL and no entropy term. With `eps_low: 0.2, eps_high: 0.2, std: true` it is GRPO, bit for bit.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations

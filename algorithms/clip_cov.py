@@ -7,6 +7,7 @@ With `share: 0` it is GRPO, bit for bit.
 
 cov is taken once a step with the log-probs of pi_old, over all ranks, where no token is clipped
 yet; the authors' code takes it in every micro-batch with those of pi_theta.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ the log-probs of pi_old at temperatures 1 and T; the weight turns a sample of pi
 pi_old^T, token by token. T is T_high while the entropy of pi_old is below the target H*, else
 T_low. With `alpha: 0` it is GRPO, bit for bit. The value of alpha is ours: the rule as we have it
 states none.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from algorithms.base import Tokens, require
+from algorithms.base import Tokens, finite, require
 from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class DCPO(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(finite(self.target) and self.target >= 0.0, "target", self.target, "nats, >= 0")
         require(0.0 <= self.alpha <= 1.0, "alpha", self.alpha, "in [0, 1]")
         ordered = 0.0 < self.temperature_low <= self.temperature_high
         require(ordered, "temperature_low", self.temperature_low, "in (0, temperature_high]")

@@ -5,6 +5,7 @@ differentiable: the baseline "EntReg" of AEnt (2509.03493, with lambda 0.002) an
 AEPO (2510.08141, with lambda 0.015). The entropy is averaged as the surrogate is (mean over a
 response's tokens, then over responses). lambda is constant: there is no controller.
 With `coefficient: 0` it is GRPO, bit for bit.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ Cheng et al. (2506.14758), a baseline of AEPO (2510.08141):
 with H_t the token entropy of the policy that sampled, without a gradient. psi never exceeds a part
 1/kappa of |A_t|, so for kappa > 1 no advantage changes its sign, and a group without signal keeps
 its zero advantages. With `beta: 0` it is GRPO, bit for bit.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations

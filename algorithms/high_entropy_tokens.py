@@ -4,6 +4,7 @@ Wang et al. (2506.01939): the policy gradient of a batch flows only through the 
 rho of its response tokens with the highest entropy; the objective is DAPO's (eps 0.2 / 0.28). The
 entropy is that of the policy that sampled, and the threshold is the (1 - rho) quantile over the
 whole global batch. Averages still run over all tokens. With `share: 1` it is DAPO, bit for bit.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations

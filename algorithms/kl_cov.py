@@ -6,6 +6,7 @@ log pi. k is 2e-3 for 7B models. With `share: 0` it is GRPO with both clips off,
 
 The tokens are chosen once a step with the log-probs of pi_old; the authors' code chooses them in
 every micro-batch with those of pi_theta.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations

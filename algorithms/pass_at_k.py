@@ -8,13 +8,14 @@ Chen et al. (2508.10751): with c of the group's n responses correct,
 
 the mean over all subsets of k of their normalised reward "one of them is correct". A group whose
 pass@k is 0 or 1 gives no signal. With `k: 1` it is GRPO with the population standard deviation.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from algorithms.base import require
 from algorithms.grpo import GRPO
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 class PassAtK(GRPO):
     """Settings of pass@k training; `std` is not used."""
 
+    unused: ClassVar[tuple[str, ...]] = ("std",)
     k: int = 4
 
     def __post_init__(self) -> None:

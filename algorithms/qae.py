@@ -4,6 +4,7 @@ Quantile advantage estimation (2509.22611): A_i = (R_i - Q_K) / std over the gro
 Q_K the smallest reward that at least a share K of the group does not exceed. With 0/1 rewards, on
 hard prompts (share correct <= 1 - K) only the rare successes count, on easy ones only the remaining
 failures. The standard deviation is GRPO's (`std: false` leaves it out).
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 Ahmadian et al. (2402.14740): A_i = R_i minus the mean reward of the other G - 1
 responses. Meant for one optimizer step on each rollout batch (`train: {optimizer_steps_per_rollout:
 1}` in the arm): there r = 1 and no clip can act; the clip is switched off as well.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from algorithms.grpo import GRPO
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 class RLOO(GRPO):
     """Settings of RLOO; `std` is not used."""
 
+    unused: ClassVar[tuple[str, ...]] = ("std",)
     eps_low: float = 1.0  # no clip on either side
     eps_high: float = float("inf")
 

@@ -4,6 +4,7 @@ Skywork-OR1 (2505.22312): J = J_GRPO + c * 1[H <= H*] * mean H, and after each s
 c <- c + delta if H <= H*, else c - delta, kept in [0, 1]. H is the entropy that the bonus rewards,
 measured over the whole global batch, also while the bonus is off.
 With `delta: 0` (c stays at 0) it is GRPO, bit for bit.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import algorithms
-from algorithms.base import require
+from algorithms.base import finite, require
 from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Skywork(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(finite(self.target) and self.target >= 0.0, "target", self.target, "nats, >= 0")
         require(self.delta >= 0.0, "delta", self.delta, ">= 0")
         require(0.0 <= self.coefficient <= 1.0, "coefficient", self.coefficient, "in [0, 1]")
 

@@ -4,12 +4,13 @@ Zhu et al. (2506.01347): a correct response has the advantage +weight, a wrong o
 without a group baseline; weight 0.1 keeps the positive signal from collapsing entropy. The ratio is
 clipped as in GRPO, since several optimizer steps are made on a rollout batch. `weight: 1` is plain
 REINFORCE with rewards +-1, `weight: 0` the paper's negative-only NSR.
+Left out: the training recipe, which is the matrix's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from algorithms.base import require
 from algorithms.grpo import GRPO
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 class WReinforce(GRPO):
     """Settings of W-REINFORCE; `std` is not used."""
 
+    unused: ClassVar[tuple[str, ...]] = ("std",)
     weight: float = 0.1  # lambda
 
     def __post_init__(self) -> None:

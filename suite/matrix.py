@@ -389,7 +389,8 @@ def _defaults(section: str, matrix: Matrix, body: dict[str, Any]) -> dict[str, A
 
 
 def _accepts(algorithm: str, key: str) -> bool:
-    return key in algorithms.algorithm_class(algorithm).__dataclass_fields__
+    cls = algorithms.algorithm_class(algorithm)
+    return key in cls.__dataclass_fields__ and key not in cls.unused
 
 
 def _location(loc: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -63,13 +63,21 @@ def warnings(cells: list[Cell]) -> list[str]:
         cell.arm
         for cell in cells
         if cell.train["optimizer_steps_per_rollout"] == 1
-        and algorithms.algorithm_class(cell.algorithm).only_ratio
+        and (
+            algorithms.algorithm_class(cell.algorithm).only_ratio
+            or (cell.algorithm == "grpo" and not _plain(cell.settings))
+        )
     }
     return [
         f"warning: {arm} will be inert: with one optimizer step on each rollout batch the ratio "
         "is 1 and no clip acts; set train.optimizer_steps_per_rollout to 4 or more"
         for arm in sorted(inert)
     ]
+
+
+def _plain(settings: dict[str, Any]) -> bool:
+    """Whether these settings of GRPO are the baseline's."""
+    return settings["eps_low"] == settings["eps_high"] == 0.2
 
 
 def settings_text(settings: dict[str, Any]) -> str:

@@ -87,7 +87,8 @@ VIEWS: dict[str, str] = {
                  WHERE t.run = r.run AND metric = 'gpu_hours') AS gpu_hours,
                (SELECT max(value) = 0 FROM data.traces t
                  WHERE t.run = r.run AND metric = 'differs_from_grpo')
-               AND r.algorithm <> 'grpo' AS inert
+               AND NOT (r.algorithm = 'grpo' AND r.settings->>'eps_low' = '0.2'
+                        AND r.settings->>'eps_high' = '0.2') AS inert
           FROM data.runs r LEFT JOIN data.cells c USING (run)""",
     "labels": """
         SELECT run, arg_max(matrix, rowid) AS matrix, arg_max(arm, rowid) AS arm

@@ -35,7 +35,10 @@ class Environment:
         require(self.states >= 1, "states", self.states, ">= 1")
         require(self.actions >= 2, "actions", self.actions, ">= 2")
         require(self.rewards in REWARDS, "rewards", self.rewards, " or ".join(REWARDS))
-        for name in ("correct", "partial", "raised"):
+        least = 1 if self.rewards == "verifiable" else 0
+        within = least <= self.correct < self.actions
+        require(within, "correct", self.correct, f"in [{least}, {self.actions - 1}]")
+        for name in ("partial", "raised"):
             require(getattr(self, name) >= 0, name, getattr(self, name), ">= 0")
         for name in ("partial", "raised"):
             most = self.actions - self.correct

@@ -115,8 +115,7 @@ def rewarded(
     Args:
         rollouts, correct: in one order.
         kind: "verified": R = 1 for a correct answer and 0 for anything else; {"bernoulli": p} or
-            {"gaussian": sigma}: random, independent of the response (CLIP 2509.26114 section 2.1's
-            control).
+            {"gaussian": sigma}: random, independent of the response (CLIP 2509.26114's control).
         seed: of random rewards.
     """
     rewards = [float(c) for c in correct]
@@ -148,12 +147,17 @@ def statistics(rollouts: list[Rollout], group_size: int) -> dict[str, float]:
     }
 
 
+def positives(rollouts: list[Rollout]) -> int:
+    """How many have a reward above 1/2."""
+    return sum(rollout.reward > 0.5 for rollout in rollouts)
+
+
 def first_positives(rollouts: list[Rollout], quota: int) -> int:
-    """How many of the rollouts it takes, in order, to have `quota` with a reward above 1/2."""
-    positives = 0
+    """How many of the rollouts it takes, in order, to have `quota` positives among them."""
+    found = 0
     for taken, rollout in enumerate(rollouts, start=1):
-        positives += rollout.reward > 0.5
-        if positives == quota:
+        found += rollout.reward > 0.5
+        if found == quota:
             return taken
     return len(rollouts)
 

@@ -7,7 +7,14 @@ from typing import Any
 
 import torch
 
-from algorithms.openrlhf.rollouts import Extra, Rollout, Row, first_positives, training_batch
+from algorithms.openrlhf.rollouts import (
+    Extra,
+    Rollout,
+    Row,
+    first_positives,
+    positives,
+    training_batch,
+)
 
 
 class SecondRollout:
@@ -23,7 +30,7 @@ class SecondRollout:
         wanted = self.algorithm.extra_rollouts(state)
         if wanted is None:
             return None, []
-        drawn = self._draw_positives(step, wanted, measured["reward"])
+        drawn = self._draw_positives(step, wanted, [row.rollout for row in rows])
         rewards_PG = torch.tensor([r.reward for r in drawn]).view(-1, self.group_size)
         advantages = self.algorithm.extra_advantages(rewards_PG).reshape(-1).tolist()
         counted = first_positives(drawn, wanted["positives"])
@@ -31,7 +38,7 @@ class SecondRollout:
         measured |= {
             "extra/temperature": wanted["temperature"],
             "extra/samples": len(drawn),
-            "extra/positives": sum(r.reward > 0.5 for r in drawn[:counted]),
+            "extra/positives": positives(drawn[:counted]),
             "extra/trained": len(chosen),
         }
         if not chosen:
@@ -50,18 +57,22 @@ class SecondRollout:
         tokens = sum(len(r.sample.token_ids) for r in drawn[:counted])
         return Extra(batch, counted, tokens, wanted["coefficient"]), drawn
 
-    def _draw_positives(self, step: int, wanted: dict[str, Any], success: float) -> list[Rollout]:
+    def _draw_positives(
+        self, step: int, wanted: dict[str, Any], rollouts: list[Rollout]
+    ) -> list[Rollout]:
         """Groups of this step's prompts at another temperature until the quota is met.
 
         Each round draws as many prompts as the quota still needs at the rate of success seen so
-        far; it ends when the quota is met or the allowed share of the prompts is used up.
+        far, first that of the step's own rollouts; it ends when the quota is met or the allowed
+        share of the prompts is used up.
         """
         prompts, quota = self.args.rollout.batch_size, wanted["positives"]
         most = max(1, round(wanted["prompts"] * prompts))
-        rate = max(success, 1.0 / (prompts * self.group_size))
         drawn: list[Rollout] = []
-        used = missing = 0
-        while used < most and (missing := quota - sum(r.reward > 0.5 for r in drawn)) > 0:
+        used = 0
+        while used < most and (missing := quota - positives(drawn)) > 0:
+            seen = drawn or rollouts
+            rate = max(positives(seen), 1) / len(seen)
             count = min(math.ceil(missing / (self.group_size * rate)), most - used)
             with self.ledger.phase("extra_generation"):
                 fresh = self._sample_groups(
