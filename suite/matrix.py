@@ -306,8 +306,10 @@ class _Reader:
                     self._problem((*where, key), str(error))
             if unknown:
                 return None
-            adapter = TypeAdapter(algorithms.algorithm_class(algorithm))
-            return adapter.dump_python(adapter.validate_python(settings))
+            cls = algorithms.algorithm_class(algorithm)
+            adapter = TypeAdapter(cls)
+            complete = adapter.dump_python(adapter.validate_python(settings))
+            return {key: value for key, value in complete.items() if key not in cls.unused}
         except ValidationError as error:
             for item in error.errors():
                 location = (*where, *_location(item["loc"]))

@@ -238,6 +238,50 @@ def test_aepo_ablations_by_hand():
     assert eq3.extra_rollouts({"entropy": 0.1})["temperature"] == 1.2
 
 
+def test_aepos_reinforce_term_alone_has_no_grpo_in_it():
+    """Fig. 2: ordinary rollouts have no advantage, extra ones have R."""
+    arm = load("aepo-reinforce")
+    assert torch.equal(arm.advantages(REWARDS), torch.zeros(3, 4))
+    assert torch.equal(arm.extra_advantages(REWARDS), REWARDS)
+
+
+DEFAULTS = {  # the sources' values
+    "grpo": {"eps_low": 0.2, "eps_high": 0.2, "std": True},
+    "entreg": {"coefficient": 0.002},
+    "entropy_adv": {"beta": 0.4, "kappa": 2.0},
+    "aent": {"p": 0.33, "entropy_low": 0.15, "entropy_high": 0.24, "coefficient": 0.002}
+    | {"beta": 0.002, "coefficient_low": 0.0006, "coefficient_high": 0.009, "moves_from": 3},
+    "aepo": {"temperature_high": 1.2, "temperature_low": 0.8, "positives_up": 60}
+    | {"positives_down": 30, "target": 0.5, "eps_low": 0.2, "eps_high": 0.2},
+    "clip": {"eps_low": 0.15, "eps_high": math.inf, "std": False},
+    "dapo": {"eps_low": 0.2, "eps_high": 0.28},
+    "clip_cov": {"share": 2e-4, "cov_low": 1.0, "cov_high": 5.0},
+    "kl_cov": {"share": 2e-3, "coefficient": 1.0, "eps_low": 1.0, "eps_high": math.inf},
+    "high_entropy_tokens": {"share": 0.2, "eps_low": 0.2, "eps_high": 0.28},
+    "skywork": {"target": 0.2, "delta": 0.005, "coefficient": 0.0},
+    "cispo": {"eps_max": 5.0},
+    "gspo": {"eps_low": 3e-4, "eps_high": 4e-4},
+    "w_reinforce": {"weight": 0.1},
+    "pass_at_k": {"k": 4},
+    "qae": {"quantile": 0.4},
+    "dcpo": {"temperature_high": 1.2, "temperature_low": 0.8, "target": 0.5},
+    "rloo_onpolicy": {"eps_low": 1.0, "eps_high": math.inf},
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_the_sources(name):
+    algorithm = load(name)
+    assert {key: getattr(algorithm, key) for key in DEFAULTS[name]} == DEFAULTS[name]
+
+
+def test_half_a_reward_is_no_success():
+    """A random reward of 0.3 is not correct: thresholds are at one half."""
+    rewards = torch.tensor([[0.3, 0.7]])
+    assert load("w_reinforce").advantages(rewards)[0].tolist() == pytest.approx([-1.0, 0.1])
+    assert load("aepo").extra_advantages(rewards).tolist() == [[0.0, 1.0]]
+
+
 def test_gspo_by_hand():
     """Log-ratios .1 and .3 over two tokens: s = e^.2 at both; padding counts for nothing."""
     gspo = load("gspo", eps_low=0.2, eps_high=0.5)
@@ -273,6 +317,10 @@ def test_clip_cov_takes_the_gradient_of_a_token_in_the_window():
         assert torch.equal(credit, ADVANTAGES_N.index_fill(0, torch.tensor([lost]), 0.0))
         seen.add(lost)
     assert seen == {0, 3}
+    above = load("clip_cov", share=1.0, cov_low=0.0, cov_high=1.5)  # 2 is over the window
+    assert torch.equal(above.credit(tokens(ADVANTAGES_N, LOG_PROBS_N), {}), ADVANTAGES_N)
+    least = load("clip_cov", share=0.01).credit(tokens(ADVANTAGES_N, LOG_PROBS_N), {})
+    assert (least == 0).sum() == 1  # the ceiling of 1 % of 4
     none = load("clip_cov", share=1.0, cov_low=3.0, cov_high=4.0)
     assert torch.equal(none.credit(tokens(ADVANTAGES_N, LOG_PROBS_N), {}), ADVANTAGES_N)
 
@@ -394,8 +442,14 @@ def test_every_algorithm_loads_and_cites_its_source(name):
         ("aepo", {"inject": "prepend"}, "inject must be append or replace"),
         ("aepo", {"entropy_estimator": "k3"}, "entropy_estimator must be exact or sampled"),
         ("aepo", {"temperature_low": 1.5}, "temperature_low must be in"),
-        ("aepo", {"positives_up": 0}, "positives_up must be >= 1"),
+        ("aepo", {"positives_up": 0}, "positives_up must be a whole number"),
         ("aepo", {"coefficient": -1.0}, "coefficient must be >= 0"),
+        ("aepo", {"target": math.nan}, "target must be nats"),
+        ("aepo", {"positives_up": 2.5}, "positives_up must be a whole number"),
+        ("skywork", {"target": math.nan}, "target must be nats"),
+        ("cispo", {"eps_low": 0.1}, "cispo does not use 'eps_low'"),
+        ("rloo_onpolicy", {"std": False}, "does not use 'std'"),
+        (None, {}, "unknown algorithm 'None'"),
         ("dcpo", {"alpha": 2.0}, "alpha must be in"),
         ("clip_cov", {"cov_low": 9.0}, "cov_low must be below cov_high"),
         ("kl_cov", {"share": 2.0}, "share must be in"),

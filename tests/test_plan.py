@@ -95,9 +95,10 @@ def test_arms_that_cannot_differ_are_named_before_they_run(tmp_path):
     """One optimizer step a rollout batch: the clip arms, and none of the others."""
     one_step = "train: {optimizer_steps_per_rollout: 1}"
     arms = f"arms: {{grpo: {{}}, dapo: {{}}, gspo: {{}}, entreg: {{}}, clip: {{{one_step}}}}}\n"
+    arms = arms.replace("grpo: {}", "grpo: {}, high-off: {algorithm: grpo, eps_high: .inf}")
     head = "name: m\nmodel: arithmetic-tiny\nbudget: {steps: 1}\n"
     (tmp_path / "m.yaml").write_text(head + arms)
     assert [w.split()[1] for w in warnings(load_cells(tmp_path / "m.yaml"))] == ["clip"]
     (tmp_path / "m.yaml").write_text(head + one_step + "\n" + arms)
     named = [w.split()[1] for w in warnings(load_cells(tmp_path / "m.yaml"))]
-    assert named == ["clip", "dapo", "gspo"]
+    assert named == ["clip", "dapo", "gspo", "high-off"]

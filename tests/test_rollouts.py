@@ -1,6 +1,8 @@
 """Rollouts as data: prompt order, rewards, quotas, batches."""
 
+import contextlib
 import math
+import types
 
 import pytest
 
@@ -14,11 +16,13 @@ from algorithms.openrlhf.rollouts import (  # noqa: E402
     first_positives,
     hashed_seed,
     policy_entropy,
+    positives,
     prompt_indices,
     rewarded,
     statistics,
     training_batch,
 )
+from algorithms.openrlhf.second_rollout import SecondRollout  # noqa: E402
 
 
 def rollout(tokens=(5, 6), reward=0.0, prompt=(1, 2, 3)):
@@ -110,3 +114,46 @@ def test_a_training_batch_puts_numbers_under_the_tokens_they_belong_to():
     assert batch.advantages.tolist() == [[0, 0, -10, -30], [-40, 0, 0, 0]]
     assert batch.returns.tolist() == [[0, 0, -100, -300], [-400, 0, 0, 0]]
     assert batch.values.tolist() == [[0, 0, 1, 1], [1, 0, 0, 0]]
+
+
+class Drawing(SecondRollout):
+    """The part of the controller that draws, with prompts that succeed at a fixed rate."""
+
+    def __init__(self, rate, rewards=(0.0, 1.0)):
+        sampling = types.SimpleNamespace(batch_size=512)
+        self.args = types.SimpleNamespace(rollout=sampling)
+        self.group_size, self.rate, self.rewards = 8, rate, rewards
+        self.ledger = types.SimpleNamespace(phase=lambda name: contextlib.nullcontext())
+        self.rounds = []
+
+    def _sample_groups(self, step, purpose, positions, temperature):
+        self.rounds.append(len(positions))
+        return [rollout()] * (8 * len(positions))
+
+    def _reward(self, rollouts, purpose, step):
+        wins = round(self.rate * len(rollouts))
+        losses = len(rollouts) - wins
+        return [rollout(reward=self.rewards[1])] * wins + [rollout(reward=self.rewards[0])] * losses
+
+
+@pytest.mark.parametrize(
+    ("hot", "rewards", "rounds"),
+    [
+        (0.5, (0.0, 1.0), [15]),  # as the step's own: 60 positives are 15 prompts of 8
+        (0.25, (0.0, 1.0), [15, 15]),  # half as successful: the rest at the rate seen
+        (0.5, (-2.0, 2.0), [15]),  # the mean reward is 0, the share of successes is not
+    ],
+)
+def test_only_as_many_prompts_are_drawn_as_the_quota_needs(hot, rewards, rounds):
+    own = [rollout(reward=rewards[i % 2]) for i in range(512)]
+    drawing = Drawing(hot, rewards)
+    wanted = {"positives": 60, "prompts": 1.0, "temperature": 1.2}
+    drawn = drawing._draw_positives(1, wanted, own)
+    assert drawing.rounds == rounds and positives(drawn) >= 60
+
+
+def test_without_success_the_cap_ends_the_drawing():
+    drawing = Drawing(0.0)
+    wanted = {"positives": 60, "prompts": 0.25, "temperature": 1.2}
+    assert len(drawing._draw_positives(1, wanted, [rollout()] * 4096)) == 8 * 128
+    assert drawing.rounds == [128]
