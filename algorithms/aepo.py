@@ -53,6 +53,8 @@ class AEPO(GRPO):
         require(weight, "coefficient", self.coefficient, ">= 0 and finite")
         ordered = 0.0 < self.temperature_low <= self.temperature_high
         require(ordered, "temperature_low", self.temperature_low, "in (0, temperature_high]")
+        hottest = self.temperature_high <= 2.0
+        require(hottest, "temperature_high", self.temperature_high, "<= 2 (vLLM samples no hotter)")
         for name in ("positives_up", "positives_down"):
             quota = getattr(self, name)
             require(isinstance(quota, int) and quota >= 1, name, quota, "a whole number >= 1")

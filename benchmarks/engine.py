@@ -1,11 +1,14 @@
-"""A vLLM engine of one's own, for scoring a checkpoint outside a training run.
+"""vLLM engines of one's own, for scoring a checkpoint outside a training run.
 
 Inside a run the engines of the trainer do the same work. Both are asked for token ids only and the
 whole chunk is decoded at once: detokenizing as samples grow costs more than sampling a small model.
+`Replicas` are several engines with the same model, each in a process of its own: every request
+carries its own seed, so how requests are shared out changes no sample.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Callable
 from typing import Any
@@ -53,10 +56,6 @@ class Engine:
         self._context = context
         self._render = renderer(self._tokenizer, template, chat)
 
-    def prompt(self, problem: str) -> str:
-        """The problem as the model is given it."""
-        return self._render(problem)
-
     def generate(self, problems: list[str], params: list[dict[str, Any]]) -> list[list[Response]]:
         """For each problem its `params["n"]` responses, in order.
 
@@ -93,6 +92,88 @@ class Engine:
             [(next(decoded), len(s.token_ids), s.finish_reason == "length") for s in output.outputs]
             for output in outputs
         ]
+
+
+class Replicas:
+    """The same model several times, side by side; used as an `Engine`."""
+
+    def __init__(
+        self, count: int, gpus: int, prepare: Callable[[], None], model: str, **settings: Any
+    ):
+        """Load all of them at the same time.
+
+        Args:
+            count: of engines.
+            gpus: of each; 0 on a machine without.
+            prepare: called first in each process; a function that can be pickled.
+            model, settings: see Engine.
+
+        Raises:
+            RuntimeError: one of them did not start; its reason is in its output.
+        """
+        context = multiprocessing.get_context("spawn")
+        self._processes, self._pipes = [], []
+        for number in range(count):
+            mine, theirs = context.Pipe()
+            devices = ",".join(str(number * gpus + i) for i in range(gpus))
+            process = context.Process(
+                target=_serve,
+                args=(theirs, devices, prepare, model, settings | {"gpus": max(gpus, 1)}),
+            )
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+            self._pipes.append(mine)
+        for number in range(count):
+            self._receive(number)
+
+    def __enter__(self) -> Replicas:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in self._pipes:
+            pipe.close()  # they end when there is nothing more to read
+        for process in self._processes:
+            process.join(timeout=20)
+            if process.is_alive():
+                process.kill()
+
+    def generate(self, problems: list[str], params: list[dict[str, Any]]) -> list[list[Response]]:
+        """As Engine.generate; the requests are dealt out one by one, the results are in order."""
+        count = len(self._pipes)
+        for i, pipe in enumerate(self._pipes):
+            pipe.send((problems[i::count], params[i::count]))
+        parts = [self._receive(i) for i in range(count)]
+        return [parts[i % count][i // count] for i in range(len(problems))]
+
+    def _receive(self, number: int) -> Any:
+        try:
+            kind, value = self._pipes[number].recv()
+        except EOFError as error:
+            raise RuntimeError(f"engine {number} ended; its reason is in the log") from error
+        if kind == "error":
+            raise value
+        return value
+
+
+def _serve(
+    pipe: Any, devices: str, prepare: Callable[[], None], model: str, settings: dict[str, Any]
+) -> None:
+    """A replica's process: answers requests until the other end is closed."""
+    if devices:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+    prepare()
+    engine = Engine(model, **settings)
+    pipe.send(("ready", None))
+    while True:
+        try:
+            problems, params = pipe.recv()
+        except EOFError:
+            os._exit(0)  # an engine takes its time to say goodbye
+        try:
+            pipe.send(("ok", engine.generate(problems, params)))
+        except ValueError as error:
+            pipe.send(("error", error))
 
 
 def renderer(tokenizer: Any, template: str | None, chat: bool) -> Callable[[str], str]:

@@ -45,6 +45,7 @@ class Cell:
             for key in extent:
                 content["evaluate"].pop(key, None)
             content.pop("budget")
+            content.pop("resources")
         text = json.dumps({"format": FORMAT, **content}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

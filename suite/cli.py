@@ -124,7 +124,11 @@ def evaluate(  # noqa: PLR0913  options of a command line
         bool, typer.Option("--chat-template", help="Wrap prompts as the tokenizer's chat.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    gpus: Annotated[int, typer.Option(min=1, help="Tensor parallel size.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs, shared by the engines.")] = 1,
+    engines: Annotated[
+        int,
+        typer.Option(min=1, help="Copies of the model, side by side; samples stay the same."),
+    ] = 1,
     db: Database = DEFAULT_DB,
 ) -> None:
     """Score a checkpoint: sample every problem, grade every response, print pass@k.
@@ -146,7 +150,7 @@ def evaluate(  # noqa: PLR0913  options of a command line
         | {"max_new_tokens": max_new_tokens, "problems": problems},
         prompting=evaluation.Prompting(prompt_template, chat_template, max_prompt_tokens),
         seed=seed,
-        gpus=gpus,
+        resources={"gpus": gpus, "engines": engines},
     )
     failures = _run_cells([one], Workspace(db))
     for line in failures:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def from_options(
     sampling: dict[str, Any],
     prompting: Prompting,
     seed: int,
-    gpus: int,
+    resources: dict[str, int],
 ) -> Cell:
     """The cell that `suite eval` was asked for on the command line.
 
@@ -76,6 +77,8 @@ def from_options(
         problem = catalog.benchmark_problem(benchmark, Path())
         if problem:
             raise ValueError(problem)
+    if resources["gpus"] % resources["engines"] and machine.device() == "gpu":
+        raise ValueError(f"{resources['gpus']} GPUs cannot be shared by --engines evenly")
     template = prompts.template(prompting.template)
     if template and prompting.chat:
         raise ValueError("--prompt-template is not used with --chat-template: drop one of them")
@@ -89,7 +92,7 @@ def from_options(
         beyond,
         replace(prompting, template=template, max_prompt_tokens=longest),
         seed=seed,
-        gpus=gpus,
+        resources=resources,
     )
 
 
@@ -143,7 +146,7 @@ def cell(
     prompting: Prompting,
     *,
     seed: int,
-    gpus: int,
+    resources: dict[str, int],
 ) -> Cell:
     """The evaluation as a cell, named by its content."""
     files = catalog.data_files(benchmarks, {}, Path())
@@ -174,7 +177,7 @@ def cell(
             "data_files": files,
         },
         budget={"samples": float(sampling.samples)},
-        resources={"gpus": gpus, "accelerator": None},
+        resources={"accelerator": None, **resources},
         identity=catalog.identity([model, *benchmarks], files),
     )
 
@@ -187,7 +190,7 @@ def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
     from algorithms.openrlhf import cpu
 
     cpu.prepare_process()
-    from benchmarks.engine import Engine
+    from benchmarks.engine import Engine, Replicas
 
     settings, prompting = cell.evaluate, cell.train
     sampling = sampling_of(settings)
@@ -195,18 +198,24 @@ def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
     files = {name: Path(path) for name, path in paths.items()}
     done = drawn(workspace.cell(cell.id))
     total = sum(n for path in files.values() for *_, n in batches(path, sampling))
-    engine = Engine(
-        catalog.model_path(cell.model, workspace.models),
-        context=prompting["max_prompt_tokens"] + sampling.max_new_tokens,
-        gpus=cell.resources["gpus"],
-        cpu=machine.device() == "cpu",
-        template=prompting["prompt_template"],
-        chat=prompting["chat_template"],
-    )
+    model = catalog.model_path(cell.model, workspace.models)
+    on_cpu = machine.device() == "cpu"
+    given = {
+        "context": prompting["max_prompt_tokens"] + sampling.max_new_tokens,
+        "cpu": on_cpu,
+        "template": prompting["prompt_template"],
+        "chat": prompting["chat_template"],
+    }
+    gpus, count = cell.resources["gpus"], cell.resources["engines"]
+    if count > 1:
+        share = 0 if on_cpu else gpus // count
+        engines = Replicas(count, share, cpu.prepare_process, model, **given)
+    else:
+        engines = nullcontext(Engine(model, gpus=gpus, **given))
     meter = _Meter(total, sum(done.values()))
     write("sampling", wanted=total, existing=sum(done.values()))
     point = {"step": 0, "fraction": FRACTION}
-    with Grader() as grader:
+    with engines as engine, Grader() as grader:
         grader.start()
         for name, path in files.items():
             mine = {(problem, first) for benchmark, problem, first in done if benchmark == name}

@@ -38,6 +38,13 @@ def make_controller(out, arms, steps):
                 for name, arm in arms.items():
                     self.train_arm(session, base, name, **arm)
 
+        def _reward(self, rollouts, purpose, step):
+            """As ever, but that no extra sample of the arm "fruitless" is right."""
+            rewarded = super()._reward(rollouts, purpose, step)
+            if self.fruitless and purpose.startswith("extra"):
+                return [dataclasses.replace(r, reward=0.0) for r in rewarded]
+            return rewarded
+
         def train_arm(self, session, base, name, algorithm, settings, reward):
             experiment = dataclasses.replace(
                 session,
@@ -47,6 +54,7 @@ def make_controller(out, arms, steps):
             )
             self.recorder = Recorder(out / f"{name}.jsonl", 1, Budget("steps", steps), 1)
             self.ledger = self.recorder.ledger
+            self.fruitless = name == "fruitless"
             step, state, _ = self._begin(experiment, base)
             self.probe = self._probe_rollouts(0)
             while not self.ledger.exhausted():

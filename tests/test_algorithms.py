@@ -445,6 +445,7 @@ def test_every_algorithm_loads_and_cites_its_source(name):
         ("aepo", {"positives_up": 0}, "positives_up must be a whole number"),
         ("aepo", {"coefficient": -1.0}, "coefficient must be >= 0"),
         ("aepo", {"target": math.nan}, "target must be nats"),
+        ("aepo", {"temperature_high": 2.5}, "temperature_high must be <= 2"),
         ("aepo", {"positives_up": 2.5}, "positives_up must be a whole number"),
         ("skywork", {"target": math.nan}, "target must be nats"),
         ("cispo", {"eps_low": 0.1}, "cispo does not use 'eps_low'"),

@@ -56,7 +56,7 @@ ARMS = {
     },
     "fruitless": {
         "algorithm": "aepo",
-        "settings": {"target": 3.0, "temperature_high": 1000.0, "prompts": 0.25},
+        "settings": {"target": 3.0, "prompts": 0.25},
         "reward": "verified",
     },
     "bernoulli": {"algorithm": "clip-low", "settings": {}, "reward": {"bernoulli": 0.5}},
@@ -155,7 +155,7 @@ def test_aepo_draws_hotter_below_its_target(arms):
 
 
 def test_without_a_positive_the_step_is_plain_grpo(arms):
-    """At T = 1000 samples are noise: a quarter of the prompts is drawn again for nothing."""
+    """No extra sample is right: a quarter of the prompts is drawn again for nothing."""
     for row, grpo in zip(traces(arms, "fruitless"), traces(arms, "grpo"), strict=True):
         assert (row["extra/samples"], row["extra/positives"], row["extra/trained"]) == (8, 0, 0)
         for metric in ("entropy", "reward", "policy_loss", "gradient_norm", "kl_old"):

@@ -1,4 +1,4 @@
-"""`suite eval` on the real vLLM: killed in the middle, resumed, extended; nothing drawn twice."""
+"""`suite eval` on the real vLLM: killed, resumed, extended, on one engine and two; all drawn once."""
 
 import os
 import re
@@ -26,7 +26,7 @@ def options(workspace, name="arithmetic-tiny", **changed):
         "sampling": {"samples": 16},
         "prompting": Prompting(),
         "seed": 0,
-        "gpus": 1,
+        "resources": {"gpus": 1, "engines": 1},
     }
     return evaluation.from_options(name, workspace, **given | changed)
 
@@ -83,10 +83,11 @@ def test_a_step_of_a_run_is_a_model(workspace):
 # On the real engine ------------------------------------------------------------------------
 
 
-def suite_eval(folder, samples, env):
+def suite_eval(folder, samples, env, engines=1):
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "suite.cli", "eval", "arithmetic-tiny"),
+            *("--engines", str(engines)),
             *("--benchmarks", "arithmetic", "--problems", str(PROBLEMS)),
             *("--samples", str(samples), "--pass-at", f"1,8,64,{SAMPLES}"),
         ],
@@ -108,7 +109,7 @@ def story(arithmetic_model, model_cache, tmp_path_factory, repo):
     outputs.append(first.communicate()[0])
     assert first.returncode == 0, outputs
     (cell,) = (folder / "runs" / "cells").iterdir()
-    conductor = suite_eval(folder, SAMPLES, env)
+    conductor = suite_eval(folder, SAMPLES, env, engines=2)
     deadline = time.monotonic() + 300
     while len(evaluation.drawn(cell)) < PROBLEMS + 70:
         assert conductor.poll() is None and time.monotonic() < deadline, conductor.stdout.read()

@@ -31,7 +31,7 @@ def run(tmp_path):
         sampling={"samples": 4},
         prompting=evaluation.Prompting(),
         seed=0,
-        gpus=1,
+        resources={"gpus": 1, "engines": 1},
     )
     store = Store(workspace)
     store.register([cell])

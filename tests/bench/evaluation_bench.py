@@ -3,10 +3,10 @@
     python tests/bench/evaluation_bench.py MODEL [--problems 20] [--samples 1024]
 
 Both sides sample the same problems of the embedded benchmark with the same settings from the same
-model through the same vLLM, in this one run, each in a process of its own with the model loaded
-before the clock starts. The stock side is lm-eval's `simple_evaluate` with `repeats`, batch_size
-auto and a task that grades each answer with math-verify's parse and verify. Exits 1 when ours is
-less than three times as fast.
+model through the same vLLM, in this one run, each in processes of its own with the model loaded
+before the clock starts. Our side has two engines (`suite eval --engines 2`), one a core. The stock
+side is lm-eval's `simple_evaluate` with `repeats`, batch_size auto and a task that grades each
+answer with math-verify's parse and verify. Exits 1 when ours is less than three times as fast.
 """
 
 import argparse
@@ -94,11 +94,12 @@ def stock(model: str, folder: Path, samples: int) -> dict[str, float]:
 
 def ours(model: str, folder: Path, samples: int) -> dict[str, float]:
     """Seconds and mean score of this project's side."""
-    from benchmarks.engine import Engine
+    from algorithms.openrlhf.cpu import prepare_process
+    from benchmarks.engine import Replicas
     from benchmarks.grading import Grader
     from benchmarks.sampling import Sampling, evaluate
 
-    engine = Engine(model, context=CONTEXT, gpus=1, cpu=True)
+    engine = Replicas(2, 0, prepare_process, model, context=CONTEXT, cpu=True)
     sampling = Sampling(samples, NEW_TOKENS, **SETTINGS)
     with Grader() as grader:
         grader.start()
