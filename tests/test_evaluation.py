@@ -1,4 +1,4 @@
-"""`suite eval` on the real vLLM: killed, resumed, extended, on one engine and two; all drawn once."""
+"""`suite eval` on the real vLLM: killed, resumed, extended, on one engine or two; nothing twice."""
 
 import os
 import re
