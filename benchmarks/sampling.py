@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ def evaluate(
     sampling: Sampling,
     *,
     seed: int,
-    done: Collection[tuple[str, int]] = (),
+    done: Mapping[tuple[str, int], int] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one record for each batch of samples of the problems in the JSON-lines file at `path`.
 
@@ -66,12 +66,12 @@ def evaluate(
     While the engine samples the next chunk, the last one is graded.
 
     Args:
-        done: (problem, first) of the batches that exist already and are left out.
+        done: (problem, first) -> n of the batches that exist already; what they cover is left out.
 
     Raises:
         ValueError: a line without id, problem and answer, named by its number.
     """
-    wanted = [batch for batch in batches(path, sampling) if (batch[0]["id"], batch[1]) not in done]
+    wanted = batches(path, sampling, done)
     each = max(1, sampling.chunk // min(sampling.samples, sampling.batch))
     with ThreadPoolExecutor(1) as grading:
         pending = None
@@ -87,14 +87,31 @@ def evaluate(
             yield from pending.result()
 
 
-def batches(path: Path, sampling: Sampling) -> list[Batch]:
-    """All batches of an evaluation, every problem's first one first."""
-    rows = read_benchmark(path)[: sampling.problems]
-    return [
-        (row, first, min(sampling.batch, sampling.samples - first))
-        for first in range(0, sampling.samples, sampling.batch)
-        for row in rows
+def batches(
+    path: Path, sampling: Sampling, done: Mapping[tuple[str, int], int] | None = None
+) -> list[Batch]:
+    """The batches that an evaluation still has to draw, every problem's first one first."""
+    covered: dict[str, list[tuple[int, int]]] = {}
+    for (problem, first), n in (done or {}).items():
+        covered.setdefault(problem, []).append((first, first + n))
+    wanted = [
+        (row, first, n)
+        for row in read_benchmark(path)[: sampling.problems]
+        for first, n in _missing(sorted(covered.get(row["id"], [])), sampling)
     ]
+    return sorted(wanted, key=lambda batch: batch[1])
+
+
+def _missing(covered: list[tuple[int, int]], sampling: Sampling) -> Iterator[tuple[int, int]]:
+    """(first, n) of the batches that fill the gaps between covered ranges [from, to)."""
+    position = 0
+    for start, end in [*covered, (sampling.samples, sampling.samples)]:
+        while position < min(start, sampling.samples):
+            room = sampling.batch - position % sampling.batch
+            n = min(room, min(start, sampling.samples) - position)
+            yield position, n
+            position += n
+        position = max(position, end)
 
 
 def read_benchmark(path: Path) -> list[dict[str, str]]:

@@ -73,16 +73,19 @@ def from_options(
     if settings.temperature == 0 and settings.samples > 1:
         raise ValueError("temperature 0 always gives the same answer: ask for --samples 1")
     ks, beyond = _numbers(pass_at, settings.samples)
-    for benchmark in benchmarks:
-        problem = catalog.benchmark_problem(benchmark, Path())
-        if problem:
-            raise ValueError(problem)
+    _check(benchmarks, settings)
     if resources["gpus"] % resources["engines"] and machine.device() == "gpu":
         raise ValueError(f"{resources['gpus']} GPUs cannot be shared by --engines evenly")
     template = prompts.template(prompting.template)
     if template and prompting.chat:
         raise ValueError("--prompt-template is not used with --chat-template: drop one of them")
     longest = prompting.max_prompt_tokens or lengths[1]
+    context = catalog.context_length(catalog.model_path(model, workspace.models))
+    if context and longest + settings.max_new_tokens > context:
+        raise ValueError(
+            f"a prompt of {longest} and a response of {settings.max_new_tokens} tokens exceed the "
+            f"context of {label}, {context} tokens"
+        )
     return cell(
         model,
         label,
@@ -94,6 +97,18 @@ def from_options(
         seed=seed,
         resources=resources,
     )
+
+
+def _check(benchmarks: list[str], settings: Sampling) -> None:
+    """ValueError for benchmarks or sampling that cannot be."""
+    if len(set(benchmarks)) != len(benchmarks):
+        raise ValueError("--benchmarks names one of them twice")
+    if not 0 < settings.top_p <= 1:
+        raise ValueError(f"--top-p is above 0 and at most 1, got {settings.top_p}")
+    for benchmark in benchmarks:
+        problem = catalog.benchmark_problem(benchmark, Path())
+        if problem:
+            raise ValueError(problem)
 
 
 def _numbers(pass_at: str, samples: int) -> tuple[list[int], list[int]]:
@@ -197,7 +212,14 @@ def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
     paths = editions.benchmark_paths(cell, workspace)
     files = {name: Path(path) for name, path in paths.items()}
     done = drawn(workspace.cell(cell.id))
+    mine = {
+        name: {(problem, first): n for (of, problem, first), n in done.items() if of == name}
+        for name in files
+    }
     total = sum(n for path in files.values() for *_, n in batches(path, sampling))
+    missing = sum(
+        n for name, path in files.items() for *_, n in batches(path, sampling, mine[name])
+    )
     model = catalog.model_path(cell.model, workspace.models)
     on_cpu = machine.device() == "cpu"
     given = {
@@ -212,15 +234,14 @@ def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
         engines = Replicas(count, share, cpu.prepare_process, model, **given)
     else:
         engines = nullcontext(Engine(model, gpus=gpus, **given))
-    meter = _Meter(total, sum(done.values()))
-    write("sampling", wanted=total, existing=sum(done.values()))
+    meter = _Meter(total, total - missing)
+    write("sampling", wanted=total, existing=total - missing)
     point = {"step": 0, "fraction": FRACTION}
     with engines as engine, Grader() as grader:
         grader.start()
         for name, path in files.items():
-            mine = {(problem, first) for benchmark, problem, first in done if benchmark == name}
             records = evaluate(
-                engine.generate, grader, path, name, sampling, seed=cell.seed, done=mine
+                engine.generate, grader, path, name, sampling, seed=cell.seed, done=mine[name]
             )
             for record in records:
                 write("eval", **point, **record)
@@ -295,8 +316,8 @@ def table(db: Path, cell: Cell) -> Table:
         quality = connection.execute(
             """SELECT benchmark, count(*), sum(n), sum(tokens) / sum(n), sum(truncated) / sum(n),
                       sum(unparsed) / sum(n), sum(timeout) / sum(n), avg(unique_responses / n)
-                 FROM evals WHERE run = ? GROUP BY benchmark ORDER BY benchmark""",
-            [cell.id],
+                 FROM evals WHERE run = ? AND n >= ? GROUP BY benchmark ORDER BY benchmark""",
+            [cell.id, cell.evaluate["samples"]],
         ).fetchall()
         majorities = _majorities(connection, cell.id)
         predicted = _predictions(connection, cell)
@@ -357,8 +378,8 @@ def _predictions(connection: Any, cell: Cell) -> list[str]:
     """A line for each k beyond the samples: an estimate, and labelled as one."""
     counts = connection.execute(
         """SELECT benchmark, list(n ORDER BY problem), list(correct ORDER BY problem)
-             FROM evals WHERE run = ? GROUP BY benchmark ORDER BY benchmark""",
-        [cell.id],
+             FROM evals WHERE run = ? AND n >= ? GROUP BY benchmark ORDER BY benchmark""",
+        [cell.id, cell.evaluate["samples"]],
     ).fetchall()
     rng = np.random.default_rng(0)
     return [

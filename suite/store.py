@@ -346,8 +346,9 @@ class Store:
         ).fetchone()[0]
         counts = self._db.execute(
             """SELECT benchmark, list(n ORDER BY problem), list(correct ORDER BY problem)
-                 FROM evals WHERE run = ? AND step = ? AND fraction = ? GROUP BY benchmark""",
-            where,
+                 FROM evals WHERE run = ? AND step = ? AND fraction = ? AND n >= ?
+                GROUP BY benchmark""",
+            [*where, json.loads(evaluate)["samples"]],
         ).fetchall()
         scores = []
         for benchmark, n, correct in counts:

@@ -60,6 +60,8 @@ def test_more_samples_are_the_same_evaluation_and_other_sampling_another(workspa
         ({"pass_at": "32"}, "pass@32 needs at least 32 samples, there are 16"),
         ({"pass_at": "one"}, "whole numbers with commas"),
         ({"pass_at": "0,1"}, "k is at least 1"),
+        ({"benchmarks": ["arithmetic", "arithmetic"]}, "one of them twice"),
+        ({"sampling": {"top_p": 0.0}}, "--top-p is above 0"),
         ({"sampling": {"temperature": 0.0}}, "temperature 0 always gives the same answer"),
         ({"prompting": Prompting(template="Solve")}, "unknown prompt template 'Solve'"),
     ],

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.grading import Grader
-from benchmarks.sampling import Sampling, evaluate, read_benchmark
+from benchmarks.sampling import Sampling, batches, evaluate, read_benchmark
 
 ROWS = [
     {"id": "a", "problem": "1+1=", "answer": "2", "family": "x"},
@@ -28,15 +28,18 @@ TEXTS = {
 }
 
 
-def run(path, done=(), **settings):
+BASES = {}  # the seed of a problem's sample 0, which every evaluation here asks for first
+
+
+def run(path, done=None, **settings):
     """The records, and the requests that were made for them; sample j is a function of its seed."""
-    asked, bases = [], {}
+    asked = []
 
     def generate(problems, params):
         asked.extend(zip(problems, params, strict=True))
         groups = []
         for problem, one in zip(problems, params, strict=True):
-            base = bases.setdefault(problem, one["seed"])
+            base = BASES.setdefault(problem, one["seed"])
             texts = [TEXTS[problem][(one["seed"] - base + i) % 4] for i in range(one["n"])]
             groups.append([(text, len(text), False) for text in texts])
         return groups
@@ -80,14 +83,26 @@ def test_how_samples_are_cut_into_requests_changes_nothing(path, batch, chunk):
     assert seeds(asked) == seeds(whole[1]) and len(set(seeds(asked))) == 30
 
 
-def test_what_exists_is_not_drawn_again(path):
-    whole, _ = run(path, samples=10, batch=4)
-    done = {(r["problem"], r["first"]) for r in whole[:5]}
-    rest, asked = run(path, done, samples=10, batch=4)
-    assert [(r["problem"], r["first"]) for r in rest] == [
-        (r["problem"], r["first"]) for r in whole[5:]
-    ]
-    assert len(asked) == len(whole) - 5
+@pytest.mark.parametrize("steps", [[4, 10], [3, 10], [1, 2, 10], [10, 6]])
+@pytest.mark.parametrize("batch", [3, 4, 64])
+def test_an_evaluation_grows_without_drawing_anything_twice(path, steps, batch):
+    """Whatever was there, the result is that of drawing all at once."""
+    whole = verdicts(run(path, samples=max(steps))[0])
+    done, records = {}, []
+    for samples in steps:
+        fresh, asked = run(path, done, samples=samples, batch=batch)
+        records += fresh
+        assert sum(params["n"] for _, params in asked) == sum(r["n"] for r in fresh)
+        done |= {(r["problem"], r["first"]): r["n"] for r in fresh}
+    drawn = sorted((r["problem"], r["first"] + i) for r in records for i in range(r["n"]))
+    assert drawn == [(p, i) for p in "abc" for i in range(max(steps))]
+    assert verdicts(records) == whole
+
+
+def test_a_gap_in_the_middle_is_filled(path):
+    done = {("a", 0): 2, ("a", 6): 4}
+    wanted = batches(path, Sampling(samples=10, max_new_tokens=1, batch=3, problems=1), done)
+    assert [(first, n) for _, first, n in wanted] == [(2, 1), (3, 3)]
 
 
 def test_problems_limit(path):
