@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-Response = tuple[str, int, bool]  # text, tokens, truncated
+from benchmarks.sampling import Response
 
 
 class Engine:

@@ -63,9 +63,10 @@ def from_options(
     if preset and preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: {nearest(preset, list(PRESETS))}")
     model, label = resolve(name, workspace)
+    context = catalog.context_length(catalog.model_path(model, workspace.models))
     embedded = catalog.context_length(catalog.EMBEDDED_MODEL)
     lengths = dict(DEFAULTS), MAX_PROMPT_TOKENS
-    if catalog.context_length(catalog.model_path(model, workspace.models)) == embedded:
+    if context == embedded:
         own = catalog.EMBEDDED_LENGTHS
         lengths = DEFAULTS | {"max_new_tokens": own["max_new_tokens"]}, own["max_prompt_tokens"]
     given = {key: value for key, value in sampling.items() if value is not None}
@@ -80,7 +81,6 @@ def from_options(
     if template and prompting.chat:
         raise ValueError("--prompt-template is not used with --chat-template: drop one of them")
     longest = prompting.max_prompt_tokens or lengths[1]
-    context = catalog.context_length(catalog.model_path(model, workspace.models))
     if context and longest + settings.max_new_tokens > context:
         raise ValueError(
             f"a prompt of {longest} and a response of {settings.max_new_tokens} tokens exceed the "

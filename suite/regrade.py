@@ -49,7 +49,7 @@ def regrade(workspace: Workspace, run: str) -> Regraded:
         stored = {
             tuple(row[:5]): dict(zip(_STORED, row[5:], strict=True))
             for row in connection.execute(
-                f"""SELECT step, fraction, benchmark, problem, first, {", ".join(_STORED)}
+                f"""SELECT {", ".join(responses.KEY + _STORED)}
                       FROM data.batches WHERE run = ?""",
                 [run],
             ).fetchall()
@@ -91,7 +91,7 @@ def apply(workspace: Workspace, run: str, found: Regraded) -> None:
 def _compare(
     found: Regraded, row: dict[str, Any], stored: dict[Any, Any], mine: list[Any], gold: str
 ) -> None:
-    key = tuple(row[name] for name in ("step", "fraction", "benchmark", "problem", "first"))
+    key = tuple(row[name] for name in responses.KEY)
     if key not in stored:  # of a step that was trained again after a kill
         return
     before = stored[key]
@@ -104,7 +104,7 @@ def _compare(
                 found.examples.append((row["problem"], gold, verdict.answer, old, new))
     texts = row["texts"]
     found.rows.append(
-        {name: row[name] for name in ("step", "fraction", "benchmark", "problem", "first")}
+        dict(zip(responses.KEY, key, strict=True))
         | before
         | {
             "verdicts": verdicts,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_KEY = ("step", "fraction", "benchmark", "problem", "first")
+KEY = ("step", "fraction", "benchmark", "problem", "first")
 
 
 class Responses:
@@ -29,7 +29,7 @@ class Responses:
         Raises:
             OSError: the disk is full.
         """
-        line = json.dumps([*(record[name] for name in _KEY), texts]) + "\n"
+        line = json.dumps([*(record[name] for name in KEY), texts]) + "\n"
         data = gzip.compress(line.encode("utf-8", "surrogatepass"), compresslevel=4)
         with self._path.open("ab", buffering=0) as file:
             if file.write(data) != len(data):
@@ -48,7 +48,7 @@ def read(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted({path for path, _ in latest.values()}):
         for offset, row in _members(path):
             if latest[tuple(row[:-1])] == (path, offset):
-                yield dict(zip(_KEY, row[:-1], strict=True)) | {"texts": row[-1]}
+                yield dict(zip(KEY, row[:-1], strict=True)) | {"texts": row[-1]}
 
 
 def _members(path: Path) -> Iterator[tuple[int, list[Any]]]:

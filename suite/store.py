@@ -24,6 +24,7 @@ import numpy as np
 
 from suite import spool, stats
 from suite.cell import EVALUATION, Cell, Workspace
+from suite.responses import KEY
 
 MIGRATIONS: dict[str, str] = {
     "001_initial": """
@@ -151,7 +152,8 @@ VIEWS: dict[str, str] = {
 }
 
 _BATCH_FIELDS = (
-    *("step", "fraction", "benchmark", "problem", "first", "n", "seed"),
+    *KEY,
+    *("n", "seed"),
     *("verdicts", "stops", "lengths", "digests", "answers", "examples"),
 )
 
@@ -324,7 +326,7 @@ class Store:
     def _take_eval(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """Batches of samples; one that was drawn before (and lost with its attempt) is replaced."""
         values = [(run, attempt, *(row[name] for name in _BATCH_FIELDS)) for row in rows]
-        self._insert("batches", values, replace=("run", *_BATCH_FIELDS[:5]))
+        self._insert("batches", values, replace=("run", *KEY))
 
     def _take_evaluated(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """An evaluation point is complete: store its cost and its scores with intervals."""
@@ -361,25 +363,22 @@ class Store:
         return scores
 
     def _take_probe(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
-        for row in rows:
-            self._db.execute(
-                "DELETE FROM data.probes WHERE run = ? AND step = ? AND fraction = ?",
-                [run, row["step"], row["fraction"]],
-            )
-            where = (run, attempt, row["step"], row["fraction"])
-            self._insert("probes", [(*where, *pair) for pair in row["values"].items()])
+        values = [
+            (run, attempt, row["step"], row["fraction"], *pair)
+            for row in rows
+            for pair in row["values"].items()
+        ]
+        self._insert("probes", values, replace=("run", "step", "fraction"))
 
     def _take_benchmark(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """What a run is measured on; an attempt after a change of code replaces what was known."""
+        values = []
         for row in rows:
-            self._db.execute(
-                "DELETE FROM data.benchmarks WHERE run = ? AND benchmark = ?",
-                [run, row["benchmark"]],
-            )
             kept = [row[name] for name in _BENCHMARK_FIELDS]
             ids = row["overlapping"]
             found = (None, None) if ids is None else (len(ids), _json(ids))
-            self._insert("benchmarks", [(run, *kept, *found)])
+            values.append((run, *kept, *found))
+        self._insert("benchmarks", values, replace=("run", "benchmark"))
 
     def _take_progress(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """For who is watching; nothing to keep."""

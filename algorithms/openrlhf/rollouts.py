@@ -222,11 +222,6 @@ def training_batch(rows: list[Row], pad_token_id: int) -> Experience:
     return batch
 
 
-def split(batch_sizes: list[int], flat_N: Tensor) -> list[Tensor]:
-    """The per-token numbers of all rows, apart again."""
-    return list(flat_N.split(batch_sizes))
-
-
 def state_numbers(state: Mapping[str, Any]) -> dict[str, float]:
     """The numbers of an algorithm's state under their trace names."""
     return {f"state/{k}": float(v) for k, v in state.items() if isinstance(v, int | float)}
