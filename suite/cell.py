@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 EVALUATION = "eval"  # the algorithm of cells that only score a checkpoint
+TABULAR, THEORY = "tabular", "theory"  # what stands as the model of the lab's cells
 FORMAT = 1  # raised when a change to the code makes finished cells incomparable with new ones
 
 
@@ -48,6 +49,11 @@ class Cell:
             content.pop("resources")
         text = json.dumps({"format": FORMAT, **content}, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def in_one_process(self) -> bool:
+        """Whether the worker itself uses the cell's GPUs; else OpenRLHF's actors do."""
+        return self.algorithm == EVALUATION or self.model in (TABULAR, THEORY)
 
     def save(self, path: Path) -> None:
         """As JSON at `path`."""

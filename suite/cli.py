@@ -33,21 +33,37 @@ Database = Annotated[
     Path, typer.Option("--db", help="The database; its folder of the same name is beside it.")
 ]
 DEFAULT_DB = Path("runs.db")
+Address = Annotated[
+    str | None,
+    typer.Option(help="A Ray cluster (HOST:PORT, or auto) instead of this machine."),
+]
+Reuse = Annotated[
+    bool | None,
+    typer.Option(
+        "--reuse/--no-reuse",
+        help="Let cells that can share a start of the stack; by default only without --address.",
+        show_default=False,
+    ),
+]
 
 
 @app.command()
-def run(matrix: MatrixFile, db: Database = DEFAULT_DB) -> None:
+def run(
+    matrix: MatrixFile, db: Database = DEFAULT_DB, address: Address = None, reuse: Reuse = None
+) -> None:
     """Train and score every cell of a matrix that is not finished yet, then print the comparison.
 
     Stop it at any point (Ctrl-C, kill -9, power): the same command continues from the last
-    checkpoint. Editing the matrix reruns only the cells that changed.
+    checkpoint. Editing the matrix reruns only the cells that changed. What the infrastructure
+    breaks (a dead process, a dead node) is tried again by itself. On a cluster, the database's
+    folder has to be on storage that all nodes share.
     """
     from suite.plan import warnings
 
     cells = load_cells(matrix)
     for line in warnings(cells):
         _say_error(line)
-    failures = _run_cells(cells, Workspace(db))
+    failures = _run_cells(cells, Workspace(db), address, reuse)
     _print_report(db, cells[0].matrix)
     for line in failures:
         _say_error(line)
@@ -130,6 +146,7 @@ def evaluate(  # noqa: PLR0913  options of a command line
         typer.Option(min=1, help="Copies of the model, side by side; samples stay the same."),
     ] = 1,
     db: Database = DEFAULT_DB,
+    address: Address = None,
 ) -> None:
     """Score a checkpoint: sample every problem, grade every response, print pass@k.
 
@@ -152,7 +169,7 @@ def evaluate(  # noqa: PLR0913  options of a command line
         seed=seed,
         resources={"gpus": gpus, "engines": engines},
     )
-    failures = _run_cells([one], Workspace(db))
+    failures = _run_cells([one], Workspace(db), address)
     for line in failures:
         _say_error(line)
     if failures:
@@ -263,27 +280,34 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-def _run_cells(cells: list[Cell], workspace: Workspace) -> list[str]:
+def _run_cells(
+    cells: list[Cell], workspace: Workspace, address: str | None = None, reuse: bool | None = None
+) -> list[str]:
     """Bring cells to their end with progress on the terminal; returns a line or two a failure.
 
     Raises:
         typer.Exit: Ctrl-C or SIGTERM; everything that ran is kept.
     """
-    from suite import scheduler
+    from suite import conductor
     from suite.progress import display
+    from suite.scheduler import open_place
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop and publish
+    place = open_place(address, cells)
     try:
         with display(console, cells) as shown:
-            outcomes = scheduler.run(cells, workspace, shown)
+            outcomes = conductor.run(cells, workspace, shown, place, reuse)
     except KeyboardInterrupt:
         _say_error("stopped; the same command continues")
         raise typer.Exit(130) from None
+    finally:
+        place.close()
     lines = []
     for outcome in outcomes:
         if outcome.status == "failed":
             lines.append(f"{outcome.cell.arm} (seed {outcome.cell.seed}): {outcome.error}")
-            lines.append(f"  its log: {outcome.log}")
+            if outcome.log:
+                lines.append(f"  its log: {outcome.log}")
     return lines
 
 
@@ -330,8 +354,9 @@ def main() -> None:
     """Entry point: expected errors become one line and exit status 2 (bad input) or 1."""
     import duckdb
 
+    from suite.conductor import Busy
     from suite.machine import UnknownDevice
-    from suite.scheduler import Busy, Infeasible
+    from suite.scheduler import Infeasible, NoCluster
     from suite.store import NoDatabase
 
     try:
@@ -343,7 +368,7 @@ def main() -> None:
     except duckdb.Error as error:
         _say_error(f"the database cannot be used: {str(error).splitlines()[0]}")
         sys.exit(2)
-    except (NoDatabase, Busy, Infeasible, UnknownDevice) as error:
+    except (NoDatabase, Busy, Infeasible, NoCluster, UnknownDevice) as error:
         _say_error(str(error))
         sys.exit(2)
     except OSError as error:

@@ -13,6 +13,12 @@ from suite.cell import Cell
 
 PLAIN_SECONDS = 20.0  # between two plain lines about the same cell
 
+_SHOWN = {  # of a step's trace
+    "reward": "reward {:.3f}",
+    "entropy": "entropy {:.3f}",
+    "response_length": "length {:.1f}",
+    "gpu_hours": "{:.4f} GPU-h",
+}
 _PHASES = {
     "preparing": "starting the stack",
     "training": "training",
@@ -24,10 +30,8 @@ _PHASES = {
 def describe(row: dict[str, Any]) -> str:
     """One spool line in a few words; "" for lines that nobody needs to see."""
     if row["kind"] == "trace":
-        return (
-            f"step {row['step']:4d}  reward {row['reward']:.3f}  entropy {row['entropy']:.3f}  "
-            f"length {row['response_length']:.1f}  {row['gpu_hours']:.4f} GPU-h"
-        )
+        numbers = [text.format(row[metric]) for metric, text in _SHOWN.items() if metric in row]
+        return "  ".join([f"step {row['step']:4d}", *numbers])
     if row["kind"] in ("note", "warning", "progress"):
         return row["text"]
     if row["kind"] == "sampling":
@@ -48,7 +52,7 @@ class Plain:
         self._console = console
         self._total = len(cells)
         self._finished: set[str] = set()
-        self._last = 0.0
+        self._last: dict[str, float] = {}
 
     def __enter__(self) -> Plain:
         return self
@@ -65,9 +69,10 @@ class Plain:
         """Say it, traces only now and then."""
         text = describe(row)
         often = row["kind"] in ("trace", "progress")
-        if not text or (often and time.monotonic() < self._last + PLAIN_SECONDS):
+        last = self._last.get(cell.id, 0.0)
+        if not text or (often and time.monotonic() < last + PLAIN_SECONDS):
             return
-        self._last = time.monotonic()
+        self._last[cell.id] = time.monotonic()
         done = f"{min(row.get('budget_fraction', 0.0), 1.0):4.0%}  " if often else ""
         self._say(cell, done + text)
 

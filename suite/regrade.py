@@ -17,7 +17,7 @@ from benchmarks.grading import Grader
 from benchmarks.sampling import LETTERS, digest, read_benchmark
 from suite import editions, machine, responses, spool
 from suite.cell import Cell, Workspace
-from suite.scheduler import only_conductor
+from suite.conductor import only_conductor
 from suite.store import Store, connect
 
 EXAMPLES = 20  # changed verdicts shown

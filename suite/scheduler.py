@@ -1,286 +1,386 @@
-"""Runs the cells that are not finished, one after the other.
+"""Where cells run: on this machine, or on a Ray cluster. The one place that talks to Ray of cells.
 
-The conductor never trains: it starts a worker, takes its spool in, publishes, and shows progress.
-It can be killed at any point; the same command continues. One conductor works on a database at a
-time.
+Both are asked the same: can this cell ever run here (`impossible`), how many of its size fit at a
+time (`slots`), does it fit now (`fits`), and give it its GPUs and start a worker on them (`start`).
+What comes back is a `Held`: the worker and the GPUs that it holds, all of them or none.
+
+On this machine a worker starts a private Ray on its share of the GPUs. On a cluster the GPUs of a
+cell are one placement group (two per cell can deadlock on halves); the worker runs inside it, and
+OpenRLHF is handed that group in place of its own. Without a GPU, GPUs are logical ones: as many as
+a cell asks for, on the same cores.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import psutil
-
+from algorithms.openrlhf.driver import GANG
 from suite import machine
-from suite.cell import Cell, Workspace
-from suite.store import Store
-from suite.worker import stack_key
+from suite.cell import Cell
+from suite.processes import (
+    PATIENCE_SECONDS,
+    Lost,
+    Start,
+    interrupt,
+    killed,
+    launch,
+    oom_kills,
+    reap,
+)
 
-POLL_SECONDS = 0.5
-PUBLISH_SECONDS = 2.0
-PATIENCE_SECONDS = 15.0  # between asking a worker to stop and killing it
-MARK = "SUITE_CELL"  # environment variable of every process of a worker: its cells' folders
-
-
-class Busy(RuntimeError):
-    """Another conductor works on this database."""
+NAMESPACE = "suite"
+READY_SECONDS = 20.0  # for a placement group that should fit
+PREEMPTED = 3  # Ray's reason of a node's death: drained because its machine is taken away
 
 
 class Infeasible(RuntimeError):
-    """This machine cannot run a cell."""
+    """These resources can never run a cell."""
 
 
-class Display(Protocol):
-    """What watches a run: see suite.progress."""
-
-    def cell(self, cell: Cell, status: str) -> None:
-        """A cell's status changed."""
-
-    def line(self, cell: Cell, row: dict[str, Any]) -> None:
-        """A cell's worker wrote a line."""
+class NoCluster(ConnectionError):
+    """No Ray cluster answers at the address."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a cell ended: its status, and the message and log of a failure."""
+class Held(Protocol):
+    """GPUs that a cell holds, and the worker on them."""
 
-    cell: Cell
-    status: str
-    error: str = ""
-    log: Path | None = None
-
-
-@contextmanager
-def only_conductor(workspace: Workspace) -> Iterator[None]:
-    """Hold the database's lock file.
-
-    Raises:
-        Busy: another conductor holds it; its process id is named.
-    """
-    workspace.root.mkdir(parents=True, exist_ok=True)
-    with (workspace.root / "conductor.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise Busy(
-                f"process {file.read().strip()} is already running cells of {workspace.db}: "
-                "wait for it, or use another --db"
-            ) from error
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def run(cells: list[Cell], workspace: Workspace, display: Display) -> list[Outcome]:
-    """Bring every cell to "finished", or to "failed" with its reason; the rest goes on.
-
-    On KeyboardInterrupt the running worker is stopped, what it wrote is published, and the
-    interrupt is raised again.
-    """
-    check_resources(cells)
-    with only_conductor(workspace):
-        store = Store(workspace)
-        try:
-            store.register(cells)
-            for cell in cells:
-                store.ingest(cell.id)
-                if store.status(cell.id) == "running":
-                    store.set_status(cell.id, "interrupted")
-                display.cell(cell, store.status(cell.id))
-            store.publish()
-            ended: dict[str, Outcome] = {}
-            for group in _groups(cells, workspace):
-                ended |= _bring_to_end(group, workspace, store, display)
-            return [ended[cell.id] for cell in cells]
-        finally:
-            store.close()
-
-
-def check_resources(cells: list[Cell]) -> None:
-    """Refuse what would wait for ever: an accelerator or a number of GPUs that is not here.
-
-    Without a GPU, GPUs are logical ones: as many as asked for, on the same cores.
-    """
-    here = machine.gpus() if machine.device() == "gpu" else None
-    for cell in cells:
-        wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
-        if kind and not any(kind.lower() in name.lower() for name in here or []):
-            raise Infeasible(
-                f"arm {cell.arm} wants {wanted} x {kind}, this machine has "
-                f"{', '.join(here) if here else 'no GPU'}: `suite plan` works anywhere, "
-                "`suite run` needs the hardware"
-            )
-        if here is not None and wanted > len(here):
-            raise Infeasible(f"arm {cell.arm} wants {wanted} GPUs, this machine has {len(here)}")
-
-
-def _groups(cells: list[Cell], workspace: Workspace) -> list[list[Cell]]:
-    """Cells that can share a start of the stack, in order of their first one."""
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(stack_key(cell, workspace) or cell.id, []).append(cell)
-    return list(groups.values())
-
-
-def _bring_to_end(
-    group: list[Cell],
-    workspace: Workspace,
-    store: Store,
-    display: Display,
-) -> dict[str, Outcome]:
-    """Start workers for the cells of a group until each is finished or has failed."""
-    ended = {
-        cell.id: Outcome(cell, "finished") for cell in group if store.status(cell.id) == "finished"
-    }
-    while waiting := [cell for cell in group if cell.id not in ended]:
-        for cell in waiting:
-            workspace.cell(cell.id).mkdir(parents=True, exist_ok=True)
-            cell.save(workspace.cell(cell.id) / "cell.json")
-            reap(workspace.cell(cell.id))
-        watch = _Watch(waiting, workspace, store, display)
-        try:
-            watch.to_the_end()
-        finally:
-            for cell in waiting:
-                reap(workspace.cell(cell.id))
-        ended |= watch.outcomes
-    return ended
-
-
-class _Watch:
-    """One worker from its start to its end: its cells' spools, statuses and outcomes."""
-
-    def __init__(self, cells: list[Cell], workspace: Workspace, store: Store, display: Display):
-        self._cells, self._store, self._display = cells, store, display
-        self._attempts = {cell.id: store.next_attempt(cell.id) for cell in cells}
-        self._log = workspace.cell(cells[0].id) / f"attempt-{self._attempts[cells[0].id]:03d}.log"
-        self._running: Cell | None = cells[0]
-        self.outcomes: dict[str, Outcome] = {}
-        self._stopped = False
-        self._set(cells[0], "running")
-        self._worker = _start(workspace, self._attempts, self._log)
-
-    def to_the_end(self) -> None:
-        """Take the spools in until the worker ends; whose turn it was then has failed.
+    def poll(self) -> int | None:
+        """The worker's exit status, None while it runs.
 
         Raises:
-            KeyboardInterrupt: after the worker was stopped and what it wrote published.
+            Lost: it will never have one.
         """
+
+    def stop(self) -> None:
+        """Ask the worker to end as Ctrl-C would, then insist."""
+
+    def release(self) -> None:
+        """Nothing of the worker is left, and the GPUs are free."""
+
+
+class Place(Protocol):
+    """See the module's docstring."""
+
+    reuse: bool  # whether cells share a start of the stack unless asked otherwise
+
+    def impossible(self, cell: Cell) -> str | None: ...
+    def slots(self, cell: Cell) -> int: ...
+    def fits(self, cell: Cell) -> bool: ...
+    def start(self, cell: Cell, what: Start) -> Held | None: ...
+    def close(self) -> None: ...
+
+
+def open_place(address: str | None, cells: list[Cell]) -> Place:
+    """This machine, or the cluster at `address` ("auto", HOST:PORT); cells that never fit refused.
+
+    Raises:
+        Infeasible: a cell asks for what is not there.
+        NoCluster: none answers at the address.
+    """
+    place: Place = Cluster(address) if address else Machine()
+    for cell in cells:
+        problem = place.impossible(cell)
+        if problem:
+            place.close()
+            raise Infeasible(problem)
+    return place
+
+
+# This machine -------------------------------------------------------------------------------
+
+
+class Machine:
+    """The GPUs of this machine; without any, one cell at a time on logical ones."""
+
+    reuse = True
+
+    def __init__(self) -> None:
+        self.names = machine.gpus() if machine.device() == "gpu" else []
+        self._free = set(range(len(self.names)))
+        self._busy = False
+
+    def impossible(self, cell: Cell) -> str | None:
+        """An accelerator or a number of GPUs that is not here."""
+        wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
+        if kind and not any(kind.lower() in name.lower() for name in self.names):
+            return (
+                f"arm {cell.arm} wants {wanted} x {kind}, this machine has "
+                f"{', '.join(self.names) or 'no GPU'}: `suite plan` works anywhere, "
+                "`suite run` needs the hardware"
+            )
+        if self.names and wanted > len(self.names):
+            return f"arm {cell.arm} wants {wanted} GPUs, this machine has {len(self.names)}"
+        return None
+
+    def slots(self, cell: Cell) -> int:
+        return max(len(self.names) // cell.resources["gpus"], 1)
+
+    def fits(self, cell: Cell) -> bool:
+        return cell.resources["gpus"] <= len(self._free) if self.names else not self._busy
+
+    def start(self, cell: Cell, what: Start) -> _Process:
+        """A worker in a session of its own (Ctrl-C reaches the conductor only)."""
+        mine = sorted(self._free)[: cell.resources["gpus"]] if self.names else []
+        self._free -= set(mine)
+        self._busy = True
+        devices = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))} if mine else {}
+        return _Process(launch(what, os.environ | devices), what, lambda: self._return(mine))
+
+    def _return(self, devices: list[int]) -> None:
+        self._free |= set(devices)
+        self._busy = False
+
+    def close(self) -> None: ...
+
+
+class _Process:
+    """A worker that is a child of this process."""
+
+    def __init__(self, worker: subprocess.Popen, what: Start, returned: Any):
+        self._worker, self._what, self._returned = worker, what, returned
+        self._ooms = oom_kills()
+
+    def poll(self) -> int | None:
+        code = self._worker.poll()
+        if code is not None and code < 0:
+            raise killed(code, oom_kills() - self._ooms)
+        return code
+
+    def stop(self) -> None:
+        interrupt(self._worker)
+
+    def release(self) -> None:
+        for folder in self._what.mark.split(os.pathsep):
+            reap(Path(folder))
+        self._worker.wait()
+        self._returned()
+
+
+# A Ray cluster ------------------------------------------------------------------------------
+
+
+@dataclass
+class _Node:
+    """A living node: its GPUs, their type, and how many of them our gangs hold."""
+
+    gpus: int
+    kinds: list[str]
+    held: int = 0
+
+
+class Cluster:
+    """The GPUs of a Ray cluster that is already there."""
+
+    reuse = False
+
+    def __init__(self, address: str):
+        import ray
+
+        self._ray = ray
+        root = str(Path(__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        passed = {k: v for k, v in os.environ.items() if k.startswith(("SUITE_", "HF_"))}
         try:
-            self._follow()
-        except KeyboardInterrupt:
-            self._stopped = True  # the failure that it writes now is our doing
-            _stop(self._worker)
-            self._take()
-            if self._running:
-                self._set(self._running, "interrupted")
-            raise
-        if self._running:
-            self._end(self._running, "failed", self._why())
+            ray.init(
+                address=address,
+                namespace=NAMESPACE,
+                log_to_driver=False,
+                runtime_env={"env_vars": {**passed, "PYTHONPATH": path}},
+            )
+        except (ConnectionError, ValueError) as error:
+            raise NoCluster(
+                f"no Ray cluster at {address}: {_line(error)} (`ray start --head` starts one)"
+            ) from error
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray sets one of its own
+        self._gangs: list[_Gang] = []
+        self._not_before = 0.0
 
-    def _follow(self) -> None:
-        published = time.monotonic()
-        while True:
-            ended = self._worker.poll() is not None
-            rows = self._take()
-            if rows and time.monotonic() - published > PUBLISH_SECONDS:
-                self._store.publish()
-                published = time.monotonic()
-            if ended:
-                return
-            time.sleep(POLL_SECONDS)
+    def close(self) -> None:
+        self._ray.shutdown()
 
-    def _take(self) -> int:
-        """What the cells' spools have new."""
-        taken = 0
-        for cell in self._cells:
-            if cell.id in self.outcomes:
-                continue
-            for row in self._store.ingest(cell.id):
-                taken += 1
-                if row.get("attempt") == self._attempts[cell.id]:
-                    self._line(cell, row)
-        return taken
+    def nodes(self) -> dict[str, _Node]:
+        """Id -> what a living node has, and what our gangs hold of it."""
+        found = {}
+        for node in self._ray.nodes():
+            resources = node["Resources"]
+            if node["Alive"] and resources.get("GPU"):
+                prefix = "accelerator_type:"
+                kinds = [name.removeprefix(prefix) for name in resources if prefix in name]
+                found[node["NodeID"]] = _Node(int(resources["GPU"]), kinds)
+        for gang in self._gangs:
+            for node_id in gang.nodes:
+                if node_id in found:
+                    found[node_id].held += gang.nodes[node_id]
+        return found
 
-    def _line(self, cell: Cell, row: dict[str, Any]) -> None:
-        if row["kind"] == "start" and cell is not self._running:
-            self._running = cell
-            self._set(cell, "running")
-        if row["kind"] == "failed" and self._stopped:
-            return
-        self._display.line(cell, row)
-        if row["kind"] == "done":
-            self._end(cell, "finished")
-        elif row["kind"] == "failed":
-            self._end(cell, "failed", row["error"])
+    def impossible(self, cell: Cell) -> str | None:
+        """More GPUs, or others, than the whole cluster has: Ray would wait for ever."""
+        wanted, nodes = cell.resources["gpus"], self.nodes().values()
+        kind = cell.resources["accelerator"]
+        there = ", ".join(f"{n.gpus} x {'/'.join(n.kinds) or 'GPU'}" for n in nodes) or "no GPU"
+        if self._slots(cell, lambda node: node.gpus) == 0:
+            what = f"{wanted} x {kind}" if kind else f"{wanted} GPUs"
+            return f"arm {cell.arm} wants {what} at a time, the cluster has {there}"
+        return None
 
-    def _end(self, cell: Cell, status: str, error: str = "") -> None:
-        self.outcomes[cell.id] = Outcome(cell, status, error, self._log if error else None)
-        if cell is self._running:
-            self._running = None
-        self._set(cell, status)
+    def slots(self, cell: Cell) -> int:
+        return self._slots(cell, lambda node: node.gpus)
 
-    def _why(self) -> str:
-        """Of a worker that ended without saying so."""
-        code = self._worker.returncode
-        if code < 0:
-            name = signal.Signals(-code).name
-            return f"the worker was killed ({name}; out of memory?); the same command continues"
-        return f"the worker ended with exit status {code} and no message"
+    def fits(self, cell: Cell) -> bool:
+        if time.monotonic() < self._not_before:
+            return False
+        return self._slots(cell, lambda node: node.gpus - node.held) > 0
 
-    def _set(self, cell: Cell, status: str) -> None:
-        self._store.set_status(cell.id, status)
-        self._store.publish()
-        self._display.cell(cell, status)
+    def _slots(self, cell: Cell, free: Any) -> int:
+        """How many gangs of a cell's size are free: within nodes, or over them where it must be."""
+        wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
+        nodes = [n for n in self.nodes().values() if _is(n, kind)]
+        within = sum(free(node) // wanted for node in nodes)
+        if within or any(node.gpus >= wanted for node in nodes) or cell.in_one_process:
+            return within
+        return sum(free(node) for node in nodes) // wanted
 
-
-def _start(workspace: Workspace, attempts: dict[str, int], log: Path) -> subprocess.Popen:
-    """A worker in its own session (Ctrl-C reaches the conductor only), output to `log`."""
-    folders = [str(workspace.cell(cell)) for cell in attempts]
-    with log.open("ab") as output:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "suite.worker", str(workspace.db), str(os.getpid())),
-                *(f"{cell}:{attempt}" for cell, attempt in attempts.items()),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=os.environ | {MARK: os.pathsep.join(folders)},
+    def start(self, cell: Cell, what: Start) -> _Gang | None:
+        """A worker in a placement group of its own; None when somebody else holds its GPUs."""
+        wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
+        nodes = [n for n in self.nodes().values() if _is(n, kind)]
+        labels = {}
+        if kind:
+            name = next(k for node in nodes for k in node.kinds if kind.lower() in k.lower())
+            labels = {f"accelerator_type:{name}": 0.001}
+        number = 1 if cell.in_one_process else wanted
+        bundle = {"GPU": wanted // number, "CPU": wanted // number, **labels}
+        tight = any(node.gpus >= wanted for node in nodes)
+        group = self._ray.util.placement_group(
+            [bundle] * number,
+            strategy="STRICT_PACK" if tight else "PACK",
+            name=f"{cell.id}-{os.getpid()}-{time.time_ns()}",
         )
+        if not group.wait(READY_SECONDS):
+            self._ray.util.remove_placement_group(group)
+            self._not_before = time.monotonic() + READY_SECONDS
+            return None
+        gang = _Gang(self._ray, group, what, cell.in_one_process, self._gangs.remove)
+        self._gangs.append(gang)
+        return gang
 
 
-def _stop(worker: subprocess.Popen) -> None:
-    """Ask the worker to end as Ctrl-C would; `reap` takes care of what does not."""
-    worker.send_signal(signal.SIGINT)
-    try:
-        worker.wait(PATIENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        worker.kill()
+def _is(node: _Node, kind: str | None) -> bool:
+    return not kind or any(kind.lower() in name.lower() for name in node.kinds)
 
 
-def reap(folder: Path) -> None:
-    """Kill every process that still carries this cell's mark: no two attempts ever overlap."""
-    left = []
-    for process in psutil.process_iter():
+class _Gang:
+    """A placement group, and on each of its nodes a `_Host`; the first one has the worker."""
+
+    def __init__(self, ray: Any, group: Any, what: Start, alone: bool, removed: Any):
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        self._ray, self._group, self._removed = ray, group, removed
+        table = ray.util.placement_group_table(group)
+        bundles = table["bundles_to_node_id"]
+        sizes = {i: int(b["GPU"]) for i, b in table["bundles"].items()}
+        self.nodes: dict[str, int] = {}
+        first: dict[str, int] = {}
+        for index, node in bundles.items():
+            first.setdefault(node, index)
+            self.nodes[node] = self.nodes.get(node, 0) + sizes[index]
+        host = ray.remote(max_restarts=0)(_Host)
+        self._hosts = [
+            host.options(
+                num_cpus=0,
+                num_gpus=sizes[index] if alone else 0.01,  # of each bundle, 0.4 is OpenRLHF's
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, index),
+            ).remote(what.mark)
+            for index in first.values()
+        ]
+        environment = {GANG: f"{NAMESPACE}/{table['name']}"}
+        self._start = self._hosts[0].start.remote(what, environment)
+        self._answer = self._hosts[0].poll.remote()
+
+    def poll(self) -> int | None:
+        done, _ = self._ray.wait([self._answer], timeout=0)
+        if not done:
+            self._check_nodes()
+            return None
         try:
-            marks = process.environ().get(MARK, "").split(os.pathsep)
-            if str(folder) in marks and process.pid != os.getpid():
-                process.kill()
-                left.append(process)
-        except (psutil.Error, OSError):
-            continue
-    psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
+            self._ray.get(self._start)
+            code, ooms = self._ray.get(self._answer)
+        except self._ray.exceptions.RayActorError as error:
+            self._check_nodes()
+            raise Lost("worker lost", f"the worker's host process died: {_line(error)}") from error
+        if code is None:
+            self._answer = self._hosts[0].poll.remote()
+        elif code < 0:
+            raise killed(code, ooms)
+        return code
+
+    def _check_nodes(self) -> None:
+        """Raises Lost when one of the gang's nodes is dead."""
+        for node in self._ray.nodes():
+            if node["NodeID"] in self.nodes and not node["Alive"]:
+                name = node.get("NodeManagerHostname", node["NodeID"])
+                if node.get("DeathReason") == PREEMPTED:
+                    raise Lost("preempted", f"node {name} was taken away")
+                raise Lost("node lost", f"node {name} died")
+
+    def stop(self) -> None:
+        self._try(self._hosts[0].stop.remote())
+
+    def release(self) -> None:
+        for host in self._hosts:
+            self._try(host.clean.remote())
+            self._ray.kill(host)
+        self._ray.util.remove_placement_group(self._group)
+        self._removed(self)
+
+    def _try(self, answer: Any) -> None:
+        """Wait for a host that may be dead or out of reach."""
+        try:
+            self._ray.get(answer, timeout=2 * PATIENCE_SECONDS)
+        except (self._ray.exceptions.RayError, TimeoutError):
+            return
+
+
+class _Host:
+    """An actor in a gang: starts the worker on its node and cleans up after it."""
+
+    def __init__(self, mark: str):
+        self._mark = mark
+        self._worker: subprocess.Popen | None = None
+        self.clean()  # whatever an earlier attempt left on this node
+
+    def start(self, what: Start, environment: dict[str, str]) -> None:
+        """Start the worker; it dies with this process."""
+        import ray
+
+        address = ray.get_runtime_context().gcs_address
+        self._ooms = oom_kills()
+        self._worker = launch(what, os.environ | environment | {"RAY_ADDRESS": address})
+
+    def poll(self, seconds: float = 0.5) -> tuple[int | None, int]:
+        """(exit status or None, processes killed for memory since the start), after a while."""
+        try:
+            self._worker.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None, 0
+        return self._worker.returncode, oom_kills() - self._ooms
+
+    def stop(self) -> None:
+        """Ask the worker to end, then insist."""
+        if self._worker and self._worker.poll() is None:
+            interrupt(self._worker)
+
+    def clean(self) -> None:
+        """Kill what carries the mark on this node."""
+        for folder in self._mark.split(os.pathsep):
+            reap(Path(folder))
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0]

@@ -15,6 +15,28 @@ from pathlib import Path
 from typing import Any
 
 _NAME = re.compile(r"attempt-(\d+)\.jsonl$")
+_LEASE = "lease"
+
+
+class Fenced(RuntimeError):
+    """A later attempt at the cell has begun: this one must not write any more."""
+
+
+def write_lease(cell_folder: Path, attempt: int) -> None:
+    """From now on only this attempt at the cell may write."""
+    partial = cell_folder / f"{_LEASE}.{os.getpid()}"
+    partial.write_text(str(attempt))
+    partial.rename(cell_folder / _LEASE)
+
+
+def check_lease(cell_folder: Path, attempt: int) -> None:
+    """Raises Fenced when the lease of the cell names another attempt; none is as good as ours."""
+    try:
+        holder = (cell_folder / _LEASE).read_text()
+    except FileNotFoundError:
+        return
+    if holder != str(attempt):
+        raise Fenced(f"attempt {holder} has taken the place of attempt {attempt}")
 
 
 class Spool:

@@ -15,12 +15,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import zlib
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from suite import spool, stats
 from suite.cell import EVALUATION, Cell, Workspace
@@ -161,6 +163,10 @@ _BATCH_FIELDS = (
 _BENCHMARK_FIELDS = ("benchmark", "origin", "sha256", "problems", "prompt", "prompt_digest")
 
 
+class BadSpool(ValueError):
+    """A spool holds a line that cannot be taken in; the message names file and position."""
+
+
 class NoDatabase(FileNotFoundError):
     """There is no runs.db at the given path yet."""
 
@@ -190,6 +196,7 @@ class Store:
             _copy(workspace.db, self._private)
         self._db = duckdb.connect(str(self._private))
         self._migrate()
+        self.changed = False  # since the last publish
 
     def close(self) -> None:
         """Publish what is there and let go of the private database."""
@@ -285,7 +292,11 @@ class Store:
     # Taking spools in ------------------------------------------------------------------------
 
     def ingest(self, run: str) -> list[dict[str, Any]]:
-        """Take in what a run's attempts have written since; returns the new lines."""
+        """Take in what a run's attempts have written since; returns the new lines.
+
+        Raises:
+            BadSpool: a line is not what a worker writes; nothing of its part is taken in.
+        """
         folder = self.workspace.cell(run)
         fresh: list[dict[str, Any]] = []
         for attempt, path in spool.attempts(folder):
@@ -309,9 +320,14 @@ class Store:
                 "INSERT OR REPLACE INTO data.spool VALUES (?, ?, ?)", [run, attempt, after]
             )
             self._db.execute("COMMIT")
+        except (KeyError, TypeError, ValueError, pa.ArrowException, duckdb.DataError) as error:
+            self._db.execute("ROLLBACK")
+            what = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise BadSpool(f"{path}, bytes {before} to {after}: {what}") from error
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
+        self.changed = True
         return rows
 
     def _take_trace(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
@@ -431,8 +447,6 @@ class Store:
     ) -> None:
         """Append rows, in the place of those that are equal in the columns of `replace`."""
         if rows:
-            import pyarrow as pa
-
             names = [
                 name
                 for (name,) in self._db.execute(
@@ -450,6 +464,11 @@ class Store:
             self._db.execute(f"INSERT INTO data.{table} SELECT * FROM batch")
             self._db.unregister("batch")
 
+    def event(self, run: str, attempt: int, kind: str, **detail: Any) -> None:
+        """Note what the conductor saw of an attempt that could not say it itself."""
+        row = {"kind": kind, "time": time.time(), **detail}
+        self._take_event(run, attempt, [row])
+
     # Publishing ------------------------------------------------------------------------------
 
     def publish(self) -> None:
@@ -460,6 +479,7 @@ class Store:
         """
         self._db.execute("CHECKPOINT")
         _copy(self._private, self.workspace.db)
+        self.changed = False
 
 
 def _copy(source: Path, target: Path) -> None:

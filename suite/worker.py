@@ -1,12 +1,13 @@
 """One process, an attempt at one cell or at several that share a stack: each leaves a spool.
 
-    python -m suite.worker DB CONDUCTOR CELL:ATTEMPT [CELL:ATTEMPT ...]
+    python -m suite.worker PARENT DB CELL:ATTEMPT [CELL:ATTEMPT ...]
 
-CELL's folder below DB's holds cell.json; CONDUCTOR is the process id of who started this. Start-up
-is most of a small cell, so cells whose OpenRLHF flags agree (`stack_key`) go through one start.
+CELL's folder below DB's holds cell.json; PARENT is the process id of who started this. Start-up is
+most of a small cell, so cells whose OpenRLHF flags agree (`stack_key`) go through one start.
 
-The conductor starts it and reads what it writes; nothing else passes between them. It dies with the
-conductor (PR_SET_PDEATHSIG), and an attempt never writes another attempt's spool.
+The conductor has it started and reads what it writes; nothing else passes between them. It dies
+with its parent (PR_SET_PDEATHSIG); an attempt has a spool of its own, and writes nothing any more
+once the cell's lease names a later one.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from algorithms.openrlhf.flags import command_line
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
 from suite import catalog, editions, evaluation, machine
-from suite.cell import EVALUATION, Cell, Workspace
+from suite.cell import TABULAR, Cell, Workspace
+from suite.faults import names
 from suite.ledger import Budget, Ledger
 from suite.responses import Responses
-from suite.spool import Spool, path_of, read_from
+from suite.spool import Spool, check_lease, path_of, read_from
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 EMBEDDED_TEST_PROBLEMS = 300
@@ -57,6 +59,7 @@ class Recorder:
         """`start` are the fields of the line that says that the turn of `cell` has come."""
         self._cell, self._workspace = cell, workspace
         self._spool = Spool(spool)
+        self._folder = spool.parent
         self._responses = Responses(spool.parent, attempt)
         self._attempt = attempt
         self._start = start
@@ -71,12 +74,13 @@ class Recorder:
             hardware=machine.hardware(),
             git_commit=machine.git_commit(),
         )
-        if self._cell and self._workspace:
+        if self._cell and self._workspace and self._cell.evaluate:
             record_benchmarks(self._cell, self._workspace, self.write)
 
     def fail(self, error: BaseException) -> None:
         """The cell has ended by an error."""
-        self.write("failed", error=reason(error), trace=traceback.format_exc())
+        trace = "".join(traceback.format_exception(error))
+        self.write("failed", error=reason(error), types=names(error), trace=trace)
 
     def begin(self, *, from_step: int, ledger: dict[str, Any] | None) -> None:
         """The first line after start-up: rows of earlier attempts after `from_step` are void."""
@@ -84,8 +88,13 @@ class Recorder:
             self.ledger.restore(ledger)
         self.write("resumed" if from_step else "training", from_step=from_step)
 
+    def check_lease(self) -> None:
+        """Raises suite.spool.Fenced when a later attempt at the cell has begun."""
+        check_lease(self._folder, self._attempt)
+
     def write(self, kind: str, **fields: Any) -> None:
         """Append a line to the spool; the texts of evaluations go to a file of their own."""
+        self.check_lease()
         if kind == "eval":
             texts = fields.pop("texts")
             self._responses.write(fields, texts)
@@ -217,7 +226,7 @@ def stack_key(cell: Cell, workspace: Workspace) -> str | None:
 
     It is what OpenRLHF is told but for the cell's own folder and seed.
     """
-    if cell.algorithm == EVALUATION:
+    if cell.in_one_process:
         return None
     flags = openrlhf_flags(replace(cell, seed=0), workspace)
     own = str(workspace.cell(cell.id))
@@ -248,33 +257,54 @@ def run(workspace: Workspace, wanted: list[tuple[str, int]]) -> None:
     first = make[0]()
     try:
         first.write("preparing")
-        for cell in cells:
-            materialise(cell, workspace, lambda text: first.write("note", text=text))
-        if cells[0].algorithm == EVALUATION:
-            first.starting()
-            evaluation.run(cells[0], workspace, first.write)
-            first.write("done")
+        if cells[0].in_one_process:
+            _alone(cells[0], workspace, first)
         else:
+            for cell in cells:
+                materialise(cell, workspace, lambda text: first.write("note", text=text))
             _train(cells, workspace, make)
     except BaseException as error:
-        if not _ended(workspace, wanted):  # before any cell's turn had come
-            first.fail(error)
+        turn = _turn(workspace, wanted)
+        if turn is not None:
+            make[turn]().fail(error)
         raise
 
 
+def _alone(cell: Cell, workspace: Workspace, recorder: Recorder) -> None:
+    """A cell that needs no trainer: an evaluation, or a tabular policy of the lab."""
+    if cell.model == TABULAR:
+        from suite.lab import tabular
+
+        recorder.starting()
+        tabular.run(cell, workspace.cell(cell.id), recorder)
+    else:
+        materialise(cell, workspace, lambda text: recorder.write("note", text=text))
+        recorder.starting()
+        evaluation.run(cell, workspace, recorder.write)
+    recorder.write("done")
+
+
 def _command(cell: Cell, workspace: Workspace) -> list[str]:
-    if cell.algorithm == EVALUATION:
+    if cell.in_one_process:
         return []
     return ["python", "-m", "openrlhf.cli.train_ppo_ray", *openrlhf_flags(cell, workspace)]
 
 
-def _ended(workspace: Workspace, wanted: list[tuple[str, int]]) -> bool:
-    """Whether one of the attempts has said why it ended."""
-    return any(
-        row["kind"] == "failed"
+def _turn(workspace: Workspace, wanted: list[tuple[str, int]]) -> int | None:
+    """Which cell an error ends: the one that has started and not ended, or the first to start.
+
+    None: one of them has said itself that it failed.
+    """
+    kinds = [
+        {row["kind"] for row in read_from(path_of(workspace.cell(cell_id), attempt), 0)[0]}
+        if path_of(workspace.cell(cell_id), attempt).exists()
+        else set()
         for cell_id, attempt in wanted
-        for row in read_from(path_of(workspace.cell(cell_id), attempt), 0)[0]
-    )
+    ]
+    if any("failed" in said for said in kinds):
+        return None
+    open_ones = [i for i, said in enumerate(kinds) if "done" not in said]
+    return next((i for i in open_ones if "start" in kinds[i]), open_ones[0] if open_ones else None)
 
 
 def _train(cells: list[Cell], workspace: Workspace, make: list[Callable[[], Recorder]]) -> None:
@@ -339,13 +369,13 @@ def die_with_parent(parent: int) -> None:
     pr_set_pdeathsig = 1
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit("the conductor is gone")
+        sys.exit("the process that started this is gone")
 
 
 def main() -> None:
     """Command line of the worker; a failure is already in the spool when this exits."""
-    db, conductor, *wanted = sys.argv[1:]
-    die_with_parent(int(conductor))
+    parent, db, *wanted = sys.argv[1:]
+    die_with_parent(int(parent))
     os.environ.setdefault("OMP_NUM_THREADS", "1" if machine.device() == "cpu" else "4")
     pairs = [one.split(":") for one in wanted]
     run(Workspace(Path(db)), [(cell, int(attempt)) for cell, attempt in pairs])

@@ -8,8 +8,8 @@ import pytest
 
 from suite import spool
 from suite.cell import Workspace
+from suite.conductor import only_conductor
 from suite.matrix import load_cells
-from suite.scheduler import only_conductor
 from suite.store import Store
 
 MATRIX = """\

@@ -19,7 +19,7 @@ import pytest
 
 from suite.cell import Workspace
 from suite.matrix import load_cells
-from suite.scheduler import MARK
+from suite.processes import MARK
 from suite.spool import attempts, read_from
 from suite.store import connect
 

@@ -42,16 +42,16 @@ def train(
     Raises:
         ValueError: the algorithm wants its extra samples to replace others.
     """
-    lab = _Lab(algorithm, environment, training, seeds)
+    lab = Lab(algorithm, environment, training, seeds)
     yield {"step": 0, **lab.measure()}
-    for iteration in range(1, training.iterations + 1):
-        lab.iterate(iteration)
-        if iteration % training.trace_every == 0 or iteration == training.iterations:
-            yield {"step": iteration, **lab.measure()}
+    yield from lab.train()
 
 
-class _Lab:
-    """The tables in training and everything that belongs to them."""
+class Lab:
+    """The tables in training and everything that belongs to them.
+
+    It can be pickled between two rows of `train` and goes on as if nothing had happened.
+    """
 
     def __init__(
         self,
@@ -77,6 +77,16 @@ class _Lab:
         self.counts: dict[str, int] = {}
         self.credits = _overrides(algorithm, "credit", "shape", "marks")
         self.controls = _overrides(algorithm, "observe", "next_state")
+        self.done = 0  # iterations
+
+    def train(self) -> Iterator[Row]:
+        """The rows that are still to come."""
+        training = self.training
+        while self.done < training.iterations:
+            self.done += 1
+            self.iterate(self.done)
+            if self.done % training.trace_every == 0 or self.done == training.iterations:
+                yield {"step": self.done, **self.measure()}
 
     # One iteration ---------------------------------------------------------------------------
 

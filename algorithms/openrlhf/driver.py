@@ -62,6 +62,10 @@ class Experiment:
     probe: Path = Path("probe.jsonl")
 
 
+GANG = "SUITE_GANG"  # NAMESPACE/NAME of the placement group to live in, on a cluster
+CARRIED = ("SUITE_", "HF_", "PYTHONPATH")  # environment that a cluster's processes need as well
+
+
 def start_ray(gpus: int) -> None:
     """Join the cluster at RAY_ADDRESS, or start a private one with `gpus` (logical on CPU)."""
     import ray
@@ -79,7 +83,10 @@ def start_ray(gpus: int) -> None:
             "worker_process_setup_hook": "algorithms.openrlhf.cpu.prepare_process",
         },
     }
-    if not os.environ.get("RAY_ADDRESS"):
+    if os.environ.get("RAY_ADDRESS"):
+        environment |= {k: v for k, v in os.environ.items() if k.startswith(CARRIED)}
+        options["namespace"] = os.environ.get(GANG, "").partition("/")[0] or None
+    else:
         options |= {
             "address": "local",
             "num_gpus": gpus,
@@ -158,3 +165,28 @@ def _plug_in(session: list[Experiment], controller: type | None, policy: type | 
     vllm_engine.RolloutRayActor = ray.remote(EngineActor)
     ppo_actor.PolicyModelActor = ray.remote(num_gpus=1)(policy or PolicyActor)
     ppo_trainer.PPOTrainer = ray.remote(controller or Controller)
+    _live_in_gang(ppo_trainer)
+
+
+def _live_in_gang(ppo_trainer: Any) -> None:
+    """On a cluster the GPUs are reserved already: OpenRLHF gets that group, and the controller too.
+
+    A second placement group for the same cell could deadlock with those of other cells.
+    """
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    name = os.environ.get(GANG, "").partition("/")[2]
+    if not name:
+        return
+    gang = ray.util.get_placement_group(name)
+
+    def placement_group(bundles: list[dict[str, float]], **_: Any) -> Any:
+        if len(bundles) != gang.bundle_count:
+            raise ValueError(f"{len(bundles)} GPUs wanted, {gang.bundle_count} are reserved")
+        return gang
+
+    sys.modules["ray.util.placement_group"].placement_group = placement_group
+    ppo_trainer.PPOTrainer = ppo_trainer.PPOTrainer.options(
+        num_cpus=0, scheduling_strategy=PlacementGroupSchedulingStrategy(gang, 0)
+    )

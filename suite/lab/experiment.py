@@ -15,13 +15,12 @@ from pydantic import TypeAdapter, ValidationError
 import algorithms
 from algorithms.lab import checks
 from algorithms.lab.settings import Environment, Training
-from suite.cell import Cell
+from suite.cell import TABULAR, THEORY, Cell
 from suite.lab.schema import Expect, File, Measure, Plot
 from suite.matrix import MatrixError, _at, _explain, _location, _Reader
 from suite.schema import Section
 
 FOLDER = Path(__file__).parent.parent.parent / "matrices" / "lab"
-TABULAR, THEORY = "tabular", "theory"  # what stands as the model of a lab run in runs.db
 FORMAT = "1"  # raised when a change to the lab makes its finished runs incomparable
 
 _LISTS: dict[Any, type[Section]] = {"measure": Measure, "expect": Expect, "plots": Plot}

@@ -1,0 +1,51 @@
+"""A run of the lab as a cell like any other: in a worker, with checkpoints, scheduled and resumed.
+
+`suite lab` trains all seeds of an arm side by side in its own process, which is faster; this is for
+matrices whose cells go through the scheduler.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import algorithms
+from algorithms.lab.settings import Environment, Training
+from suite.cell import Cell
+
+
+def run(cell: Cell, folder: Path, recorder: Any) -> None:
+    """Train the cell's table from its last checkpoint, if it has one, tracing to `recorder`."""
+    import torch
+
+    from algorithms.lab.trainer import Lab
+
+    torch.set_num_threads(1)
+    settings = dict(cell.train)
+    environment = Environment(**settings.pop("environment"))
+    training = Training(**settings)
+    kept = folder / "checkpoint.pickle"
+    ledger = recorder.ledger
+    if kept.exists():
+        lab, state = pickle.loads(kept.read_bytes())
+        recorder.begin(from_step=lab.done, ledger=state)
+    else:
+        algorithm = algorithms.load(cell.algorithm, **cell.settings)
+        lab = Lab(algorithm, environment, training, [cell.seed])
+        recorder.begin(from_step=0, ledger=None)
+    rows = lab.train()
+    done = lab.done
+    while done < training.iterations:
+        with ledger.phase("update"):
+            row = next(rows)
+        ledger.count(steps=row["step"] - done)
+        done = row["step"]
+        own = {metric: value[0] for metric, value in row.items() if metric != "step"}
+        recorder.write("trace", step=done, **own, **ledger.totals())
+        recorder.check_lease()
+        partial = kept.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(pickle.dumps((lab, ledger.state())))
+        partial.rename(kept)
+    recorder.write("finished", step=done, uncharged=ledger.uncharged, **ledger.totals())
