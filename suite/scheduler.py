@@ -35,7 +35,7 @@ from suite.processes import (
 )
 
 NAMESPACE = "suite"
-READY_SECONDS = 20.0  # for a placement group that should fit
+READY_SECONDS = 10.0  # for a placement group that should fit
 PREEMPTED = 3  # Ray's reason of a node's death: drained because its machine is taken away
 
 
@@ -291,17 +291,18 @@ class _Gang:
             first.setdefault(node, index)
             self.nodes[node] = self.nodes.get(node, 0) + sizes[index]
         host = ray.remote(max_restarts=0)(_Host)
-        self._hosts = [
-            host.options(
+        self._hosts = {
+            node: host.options(
                 num_cpus=0,
                 num_gpus=sizes[index] if alone else 0.01,  # of each bundle, 0.4 is OpenRLHF's
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, index),
             ).remote(what.mark)
-            for index in first.values()
-        ]
+            for node, index in first.items()
+        }
+        self._first = next(iter(self._hosts.values()))
         environment = {GANG: f"{NAMESPACE}/{table['name']}"}
-        self._start = self._hosts[0].start.remote(what, environment)
-        self._answer = self._hosts[0].poll.remote()
+        self._start = self._first.start.remote(what, environment)
+        self._answer = self._first.poll.remote()
 
     def poll(self) -> int | None:
         done, _ = self._ray.wait([self._answer], timeout=0)
@@ -311,11 +312,13 @@ class _Gang:
         try:
             self._ray.get(self._start)
             code, ooms = self._ray.get(self._answer)
+        except self._ray.exceptions.ActorUnavailableError:
+            code = None  # perhaps its node is dying: Ray will know in a few seconds
         except self._ray.exceptions.RayActorError as error:
             self._check_nodes()
             raise Lost("worker lost", f"the worker's host process died: {_line(error)}") from error
         if code is None:
-            self._answer = self._hosts[0].poll.remote()
+            self._answer = self._first.poll.remote()
         elif code < 0:
             raise killed(code, ooms)
         return code
@@ -330,11 +333,13 @@ class _Gang:
                 raise Lost("node lost", f"node {name} died")
 
     def stop(self) -> None:
-        self._try(self._hosts[0].stop.remote())
+        self._try(self._first.stop.remote())
 
     def release(self) -> None:
-        for host in self._hosts:
-            self._try(host.clean.remote())
+        alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
+        for node, host in self._hosts.items():
+            if node in alive:
+                self._try(host.clean.remote())
             self._ray.kill(host)
         self._ray.util.remove_placement_group(self._group)
         self._removed(self)
