@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+WATCH_SECONDS = 2.0
 SHOWN_ROWS = 1000  # of `suite sql`
 WIDTH_WHEN_PIPED = 160  # a log or a file has no width of its own
 
@@ -87,27 +90,53 @@ def plan(
 
 
 @app.command()
-def status(db: Database = DEFAULT_DB) -> None:
+def status(
+    db: Database = DEFAULT_DB,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
+) -> None:
     """Show every cell of every matrix with its state, progress and cost; not the lab's runs."""
-    from rich.table import Table
+    from suite.control import status_table
 
-    from suite.store import connect
+    if not watch:
+        console.print(status_table(db))
+        return
+    from rich.live import Live
 
-    with connect(db) as connection:
-        rows = connection.execute(
-            """SELECT matrix, arm, seed, status, coalesce(steps, 0), coalesce(gpu_hours, 0),
-                      budget_unit, budget, attempts, run
-                 FROM runs WHERE model NOT IN ('tabular', 'theory') ORDER BY matrix, position"""
-        ).fetchall()
-    table = Table(
-        *("matrix", "arm", "seed", "status", "steps", "GPU-hours", "budget", "attempts", "cell"),
-        title=str(db),
-    )
-    for matrix, arm, seed, state, steps, hours, unit, budget, attempts, cell in rows:
-        limit = f"{budget:g} {unit}"
-        numbers = [str(steps), f"{hours:.4f}", limit, str(attempts)]
-        table.add_row(matrix or "-", arm or "-", str(seed), state, *numbers, cell)
-    console.print(table)
+    with Live(status_table(db), console=console) as live, contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(WATCH_SECONDS)
+            live.update(status_table(db))
+
+
+@app.command()
+def stop(
+    db: Database = DEFAULT_DB,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for its end.")] = 120,
+) -> None:
+    """Stop the `suite run` or `suite eval` that works on a database; nothing is lost."""
+    from suite import control
+
+    console.print(_checked(control.stop, Workspace(db), patience), highlight=False)
+
+
+@app.command()
+def logs(
+    cell: Annotated[str, typer.Argument(help="A cell's id, or its start; see `suite status`.")],
+    attempt: Annotated[int | None, typer.Option(help="The last one by default.")] = None,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, help="How many, from the end.")
+    ] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while it runs.")] = False,
+    db: Database = DEFAULT_DB,
+) -> None:
+    """Print the log of an attempt at a cell: what OpenRLHF, DeepSpeed, vLLM and Ray said."""
+    from suite import control
+
+    path = _checked(control.log_of, Workspace(db), cell, attempt)
+    with contextlib.suppress(KeyboardInterrupt):
+        for text in control.read_log(path, lines, follow, Workspace(db)):
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 @app.command("eval")

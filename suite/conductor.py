@@ -276,7 +276,7 @@ class _Session:
                 own.unlink(missing_ok=True)
                 own.symlink_to(os.path.relpath(self.log, folder))
         return Start(
-            [str(self._workspace.db), *(f"{c}:{a}" for c, a in self.attempts.items())],
+            [str(self._workspace.db.resolve()), *(f"{c}:{a}" for c, a in self.attempts.items())],
             os.pathsep.join(map(str, folders)),
             self.log,
         )

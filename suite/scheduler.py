@@ -12,6 +12,7 @@ a cell asks for, on the same cores.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import subprocess
@@ -183,6 +184,7 @@ class Cluster:
         import ray
 
         self._ray = ray
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # or it warns
         root = str(Path(__file__).parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         passed = {k: v for k, v in os.environ.items() if k.startswith(("SUITE_", "HF_"))}
@@ -191,6 +193,7 @@ class Cluster:
                 address=address,
                 namespace=NAMESPACE,
                 log_to_driver=False,
+                logging_level=logging.ERROR,
                 runtime_env={"env_vars": {**passed, "PYTHONPATH": path}},
             )
         except (ConnectionError, ValueError) as error:
@@ -198,7 +201,7 @@ class Cluster:
                 f"no Ray cluster at {address}: {_line(error)} (`ray start --head` starts one)"
             ) from error
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray sets one of its own
-        self._gangs: list[_Gang] = []
+        self._reserved: list[Reservation] = []
         self._not_before = 0.0
 
     def close(self) -> None:
@@ -213,10 +216,10 @@ class Cluster:
                 prefix = "accelerator_type:"
                 kinds = [name.removeprefix(prefix) for name in resources if prefix in name]
                 found[node["NodeID"]] = _Node(int(resources["GPU"]), kinds)
-        for gang in self._gangs:
-            for node_id in gang.nodes:
+        for reserved in self._reserved:
+            for node_id, gpus in reserved.nodes.items():
                 if node_id in found:
-                    found[node_id].held += gang.nodes[node_id]
+                    found[node_id].held += gpus
         return found
 
     def impossible(self, cell: Cell) -> str | None:
@@ -247,7 +250,12 @@ class Cluster:
         return sum(free(node) for node in nodes) // wanted
 
     def start(self, cell: Cell, what: Start) -> _Gang | None:
-        """A worker in a placement group of its own; None when somebody else holds its GPUs."""
+        """A worker in a gang of its own; None when somebody else holds its GPUs."""
+        reserved = self.reserve(cell)
+        return _Gang(reserved, what, cell.in_one_process) if reserved else None
+
+    def reserve(self, cell: Cell) -> Reservation | None:
+        """The cell's GPUs as one placement group; None when somebody else holds them."""
         wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
         nodes = [n for n in self.nodes().values() if _is(n, kind)]
         labels = {}
@@ -266,42 +274,58 @@ class Cluster:
             self._ray.util.remove_placement_group(group)
             self._not_before = time.monotonic() + READY_SECONDS
             return None
-        gang = _Gang(self._ray, group, what, cell.in_one_process, self._gangs.remove)
-        self._gangs.append(gang)
-        return gang
+        reserved = Reservation(self._ray, group, self._reserved)
+        self._reserved.append(reserved)
+        return reserved
 
 
 def _is(node: _Node, kind: str | None) -> bool:
     return not kind or any(kind.lower() in name.lower() for name in node.kinds)
 
 
-class _Gang:
-    """A placement group, and on each of its nodes a `_Host`; the first one has the worker."""
+class Reservation:
+    """A placement group that is ready: which nodes it lies on, and how many GPUs of each.
 
-    def __init__(self, ray: Any, group: Any, what: Start, alone: bool, removed: Any):
+    Attributes:
+        nodes: node id -> GPUs.
+        first: node id -> (index of its first bundle, GPUs of that bundle).
+    """
+
+    def __init__(self, ray: Any, group: Any, registered: list[Reservation]):
+        self.ray, self.group, self._registered = ray, group, registered
+        table = ray.util.placement_group_table(group)
+        self.name = table["name"]
+        self.nodes: dict[str, int] = {}
+        self.first: dict[str, tuple[int, int]] = {}
+        for index, node in table["bundles_to_node_id"].items():
+            gpus = int(table["bundles"][index]["GPU"])
+            self.nodes[node] = self.nodes.get(node, 0) + gpus
+            self.first.setdefault(node, (index, gpus))
+
+    def release(self) -> None:
+        """The GPUs are free; Ray kills what still runs in the group."""
+        self.ray.util.remove_placement_group(self.group)
+        self._registered.remove(self)
+
+
+class _Gang:
+    """A reservation with a `_Host` on each of its nodes; the first of them has the worker."""
+
+    def __init__(self, reserved: Reservation, what: Start, alone: bool):
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-        self._ray, self._group, self._removed = ray, group, removed
-        table = ray.util.placement_group_table(group)
-        bundles = table["bundles_to_node_id"]
-        sizes = {i: int(b["GPU"]) for i, b in table["bundles"].items()}
-        self.nodes: dict[str, int] = {}
-        first: dict[str, int] = {}
-        for index, node in bundles.items():
-            first.setdefault(node, index)
-            self.nodes[node] = self.nodes.get(node, 0) + sizes[index]
-        host = ray.remote(max_restarts=0)(_Host)
+        self._ray, self._reserved = reserved.ray, reserved
+        host = self._ray.remote(_Host)
         self._hosts = {
             node: host.options(
                 num_cpus=0,
-                num_gpus=sizes[index] if alone else 0.01,  # of each bundle, 0.4 is OpenRLHF's
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, index),
+                num_gpus=gpus if alone else 0.01,  # of each bundle, OpenRLHF takes 0.4
+                scheduling_strategy=PlacementGroupSchedulingStrategy(reserved.group, index),
             ).remote(what.mark)
-            for node, index in first.items()
+            for node, (index, gpus) in reserved.first.items()
         }
         self._first = next(iter(self._hosts.values()))
-        environment = {GANG: f"{NAMESPACE}/{table['name']}"}
-        self._start = self._first.start.remote(what, environment)
+        self._start = self._first.start.remote(what, {GANG: f"{NAMESPACE}/{reserved.name}"})
         self._answer = self._first.poll.remote()
 
     def poll(self) -> int | None:
@@ -326,7 +350,7 @@ class _Gang:
     def _check_nodes(self) -> None:
         """Raises Lost when one of the gang's nodes is dead."""
         for node in self._ray.nodes():
-            if node["NodeID"] in self.nodes and not node["Alive"]:
+            if node["NodeID"] in self._hosts and not node["Alive"]:
                 name = node.get("NodeManagerHostname", node["NodeID"])
                 if node.get("DeathReason") == PREEMPTED:
                     raise Lost("preempted", f"node {name} was taken away")
@@ -341,8 +365,7 @@ class _Gang:
             if node in alive:
                 self._try(host.clean.remote())
             self._ray.kill(host)
-        self._ray.util.remove_placement_group(self._group)
-        self._removed(self)
+        self._reserved.release()
 
     def _try(self, answer: Any) -> None:
         """Wait for a host that may be dead or out of reach."""

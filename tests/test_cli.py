@@ -1,8 +1,11 @@
 """The command line: help that teaches, one clear line for bad input, reports that can be kept."""
 
 import csv
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,7 +85,7 @@ def history(folder):
 
 def test_help_of_every_verb(suite):
     assert "equal measured compute" in suite("--help").stdout
-    for verb in ("run", "plan", "status", "report", "sql", "lab", "doctor"):
+    for verb in ("run", "plan", "status", "stop", "logs", "report", "sql", "lab", "doctor"):
         helped = suite(verb, "--help")
         assert helped.returncode == 0 and verb in helped.stdout
 
@@ -115,6 +118,52 @@ def test_unknown_verb_and_option(suite):
 def test_one_conductor_at_a_time(suite, folder):
     with only_conductor(Workspace(folder / "runs.db")):
         one_line(suite("run", "m.yaml"), 2, "is already running cells")
+
+
+def test_a_cluster_that_is_not_there(suite, folder):
+    one_line(suite("run", "m.yaml", "--address", "127.0.0.1:1"), 2, "no Ray cluster at 127.0.0.1:1")
+    assert not (folder / "runs").exists(), "nothing was started"
+
+
+def test_status_does_not_believe_a_conductor_that_is_gone(suite, history):
+    workspace = Workspace(history / "runs.db")
+    store = Store(workspace)
+    store.set_status(load_cells(history / "m.yaml")[0].id, "running")
+    store.close()
+    printed = suite("status").stdout
+    assert "interrupted" in printed and "running" not in printed
+    with only_conductor(workspace):
+        printed = suite("status").stdout
+    assert "running" in printed and f"process {os.getpid()} on" in printed
+
+
+def test_stop(suite, history):
+    assert "nothing runs cells of runs.db" in suite("stop").stdout
+    code = (
+        "import sys, time; from pathlib import Path; from suite.cell import Workspace;"
+        "from suite.conductor import only_conductor\n"
+        "with only_conductor(Workspace(Path('runs.db'))): print('on', flush=True); time.sleep(60)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=history, env=environment, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        stopped = suite("stop")
+        assert f"process {other.pid} has stopped" in stopped.stdout, stopped.stderr
+        assert other.wait() == -signal.SIGTERM
+
+
+def test_logs(suite, history):
+    cells = load_cells(history / "m.yaml")
+    folder = Workspace(history / "runs.db").cell(cells[0].id)
+    one_line(suite("logs", "nosuch"), 2, "no cell begins with 'nosuch'")
+    one_line(suite("logs", cells[0].id), 2, "has not been started yet")
+    for attempt in (1, 2):
+        (folder / f"attempt-{attempt:03d}.log").write_text(f"old\nlast of {attempt}\n")
+    assert suite("logs", cells[0].id[:6], "-n", "1").stdout == "last of 2\n"
+    assert suite("logs", cells[0].id, "--attempt", "1").stdout == "old\nlast of 1\n"
+    assert suite("logs", cells[0].id, "--follow").stdout == "old\nlast of 2\n"
+    one_line(suite("logs", cells[0].id, "--attempt", "7"), 2, "there are: [1, 2]")
 
 
 def test_hardware_that_is_not_here(suite, folder):
@@ -161,7 +210,7 @@ def test_report_of_an_unknown_matrix(suite, history):
 
 def test_status(suite, history):
     printed = suite("status").stdout
-    assert printed.count("finished") == 2 and "0.2000" in printed
+    assert "2 of 2 finished" in printed and "0.2000" in printed
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""Which failures are tried again: real exceptions of Ray and vLLM, nested as they arrive."""
+
+import pytest
+import ray.exceptions
+
+from suite.faults import fault, names
+
+
+def failed(error):
+    return {"error": str(error), "types": names(error)}
+
+
+def remote(cause):
+    """As `ray.get` raises what an actor's method raised."""
+    return ray.exceptions.RayTaskError("fit", "Traceback ...", cause).as_instanceof_cause()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ray.exceptions.ActorDiedError(), "worker lost"),
+        (remote(ray.exceptions.ActorDiedError()), "worker lost"),
+        (ray.exceptions.WorkerCrashedError(), "worker lost"),
+        (ray.exceptions.NodeDiedError("gone"), "node lost"),
+        (ray.exceptions.OutOfMemoryError("the node runs low"), "out of memory"),
+        (remote(ray.exceptions.OutOfMemoryError("the node runs low")), "out of memory"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer"), "worker lost"),
+        (RuntimeError("The current node timed out during startup."), "Ray lost"),
+    ],
+)
+def test_what_the_infrastructure_took_is_tried_again(error, kind):
+    assert fault(failed(error)).kind == kind
+
+
+def test_a_dead_engine_is_the_infrastructure():
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    assert fault(failed(remote(EngineDeadError()))).kind == "engine lost"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bad batch"), remote(KeyError("x")), AssertionError(), FileNotFoundError("m")],
+)
+def test_an_error_of_the_cell_is_not(error):
+    assert fault(failed(error)) is None
+
+
+def test_a_full_gpu_is_the_cells_own():
+    import torch
+
+    assert fault(failed(remote(torch.OutOfMemoryError("CUDA out of memory")))) is None
+
+
+def test_a_cause_is_found_behind_other_errors():
+    try:
+        try:
+            raise ray.exceptions.ActorDiedError()
+        except ray.exceptions.ActorDiedError as inner:
+            raise RuntimeError("the update failed") from inner
+    except RuntimeError as error:
+        assert fault(failed(error)).kind == "worker lost"
