@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -138,6 +139,7 @@ class _Run:
         self._cells, self._workspace, self._place = cells, workspace, place
         self._store, self._display = store, display
         store.register(cells)
+        shutil.rmtree(workspace.root / "sessions", ignore_errors=True)  # of killed workers
         self._ended: dict[str, Outcome] = {}
         for cell in cells:
             self._look(cell)

@@ -228,7 +228,8 @@ def stack_key(cell: Cell, workspace: Workspace) -> str | None:
     """
     if cell.in_one_process:
         return None
-    flags = openrlhf_flags(replace(cell, seed=0), workspace)
+    cell = replace(cell, seed=0)
+    flags = openrlhf_flags(cell, workspace)
     own = str(workspace.cell(cell.id))
     shared = [cell.train["reward"], cell.evaluate["benchmarks"]]
     return json.dumps([[flag.replace(own, "") for flag in flags], shared])
