@@ -70,13 +70,14 @@ def plan(
     import json
 
     from suite import plan as plans
+    from suite.plan_show import show
 
     workspace = Workspace(db)
     planned = plans.prepare(load_cells(matrix), workspace)
     if as_json:
         typer.echo(json.dumps(plans.as_json(matrix, planned, workspace), indent=2))
     else:
-        plans.show(console, matrix, planned, workspace, commands)
+        show(console, matrix, planned, workspace, commands)
 
 
 @app.command()

@@ -18,6 +18,7 @@ from benchmarks import catalogue
 from suite.cell import Cell
 from suite.ledger import SECONDS_PER_HOUR
 from suite.size import Accelerator, Shape
+from suite.text import count
 from suite.timings import Timing
 
 # What a model of the cost assumes. Nothing measured here: overwritten by the first real runs.
@@ -139,33 +140,27 @@ def from_model(cell: Cell, shape: Shape, device: Accelerator | None, cores: int)
     )
 
 
-def assumptions(shape: Shape, device: Accelerator | None, cores: int) -> list[str]:
+def assumptions(cell: Cell, shape: Shape, device: Accelerator | None, cores: int) -> list[str]:
     """What `from_model` takes for granted, to be printed with its numbers."""
     speed = (
-        f"{device.flops / 1e12:g} TFLOP/s and {device.bandwidth / 1e12:g} TB/s a {device.name} "
+        f"{device.flops / 1e12:g} TFLOP/s and {device.bandwidth / 1e12:g} TB/s per {device.name} "
         f"(data sheet, bf16), {UPDATE_UTILISATION:.0%} of it in training and "
         f"{GENERATION_UTILISATION:.0%} in generation"
         if device
         else f"{cores} cores of {CORE_FLOPS / 1e9:g} GFLOP/s"
     )
     start, overhead = (GPU_START_UP, STEP_OVERHEAD) if device else (CPU_START_UP, CPU_STEP_OVERHEAD)
+    second = [f"a second rollout of {EXTRA_GENERATION:.0%} of the first"]
     return [
-        f"{_count(shape.parameters)} parameters ({shape.source})",
+        f"{count(shape.parameters)} parameters ({shape.source})",
         speed,
         f"responses of {RESPONSE_SHARE:.0%} of max_new_tokens, prompts of {PROMPT_SHARE:.0%} of "
         "max_prompt_tokens, on average",
         "2 operations a parameter and token to generate and to score, 6 to train (8 with gradient "
         "checkpointing)",
         f"{overhead:g} s a step for everything else, {start:g} s to start the stack",
+        *(second if _draws_twice(cell) else []),
     ]
-
-
-def _count(number: float) -> str:
-    """ "137 thousand", "7.62 billion"."""
-    for size, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
-        if number >= size:
-            return f"{number / size:.3g} {name}"
-    return f"{number:.0f}"
 
 
 def answers(cell: Cell) -> int:
@@ -173,8 +168,8 @@ def answers(cell: Cell) -> int:
     evaluate = cell.evaluate
     problems = 0
     for name in evaluate["benchmarks"]:
-        count = _problems(name)
-        problems += min(count, evaluate["problems"] or count)
+        there = _problems(name)
+        problems += min(there, evaluate["problems"] or there)
     return len(evaluate["at"]) * problems * evaluate["samples"]
 
 

@@ -7,16 +7,15 @@ score that an arm never reached costs "> x", x being what the arm spent; it is n
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suite import stats, timings
 from suite.curves import (
+    EXPONENTS,
     Draws,
     Saturation,
     cost_to,
@@ -27,68 +26,12 @@ from suite.curves import (
 )
 from suite.ledger import SECONDS_PER_HOUR
 from suite.report import Report
+from suite.spending import BASE, UNITS, Curve, Matched, read
 from suite.store import connect
+from suite.text import compact
 from suite.timings import Timing
 
-UNITS = {"gpu_hours": "GPU-hours", "tokens": "tokens", "steps": "steps"}
 RESAMPLES, FIT_RESAMPLES = 2000, 400
-BASE = 0.0  # the fraction of the budget at which the base model is scored
-_COST = {"gpu_hours": "p.gpu_hours", "tokens": "p.tokens", "steps": "p.step"}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """An arm's evaluations, in order of cost.
-
-    fraction: [C] of the budget; cost: [C, S] in the table's unit; n, correct: [C, S, P] samples.
-    """
-
-    arm: str
-    fraction: NDArray[np.float64]
-    cost: NDArray[np.float64]
-    n: NDArray[np.int64]
-    correct: NDArray[np.int64]
-
-    def scores(self, k: int) -> NDArray[np.float64]:
-        """pass@k, [C, S, P]."""
-        return stats.pass_at_k(self.n, self.correct, k)
-
-    def mean(self, k: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean cost and mean score of each point, over seeds and problems."""
-        return self.cost.mean(axis=1), self.scores(k).mean(axis=(1, 2))
-
-
-@dataclass(frozen=True)
-class Matched:
-    """The arms of a matrix on one benchmark, with the same seeds and problems for each."""
-
-    matrix: str
-    benchmark: str
-    model: str
-    unit: str
-    ks: list[int]
-    seeds: list[int]
-    curves: list[Curve]
-    left_out: list[str]
-
-    @property
-    def baseline(self) -> Curve:
-        """GRPO, or else the first arm."""
-        return next((c for c in self.curves if c.arm == "grpo"), self.curves[0])
-
-    @property
-    def equal_cost(self) -> float:
-        """The most that every seed of every arm has spent."""
-        return float(min(curve.cost[-1].min() for curve in self.curves))
-
-    @property
-    def title(self) -> str:
-        return f"{self.matrix}: {self.benchmark}, {Path(self.model).name}"
-
-    def rng(self, *names: object) -> np.random.Generator:
-        """The same numbers give the same intervals."""
-        text = f"{self.matrix} {self.benchmark} {self.model} {self.unit} {names}"
-        return np.random.default_rng(zlib.crc32(text.encode()))
 
 
 def reports(db: Path, matrix: str, unit: str | None = None) -> list[Report]:
@@ -127,70 +70,6 @@ def reports(db: Path, matrix: str, unit: str | None = None) -> list[Report]:
     return found
 
 
-def read(connection: Any, matrix: str, benchmark: str, model: str, unit: str) -> Matched | None:
-    """What was measured; None when no arm has two evaluations at different costs."""
-    rows = connection.execute(
-        f"""SELECT c.arm, c.seed, e.fraction, {_COST[unit]}, e.problem, e.n, e.correct
-              FROM data.cells c JOIN evals e USING (run)
-              JOIN data.points p USING (run, step, fraction)
-             WHERE c.matrix = ? AND c.model = ? AND e.benchmark = ?
-             ORDER BY c.position, e.fraction, e.problem""",
-        [matrix, model, benchmark],
-    ).fetchall()
-    ks = connection.execute(
-        """SELECT DISTINCT k FROM pass_at_k
-            WHERE matrix = ? AND benchmark = ? AND model = ? ORDER BY k""",
-        [matrix, benchmark, model],
-    ).fetchall()
-    points: dict[str, dict[int, dict[float, dict[str, tuple[float, int, int]]]]] = {}
-    for arm, seed, fraction, cost, problem, n, correct in rows:
-        if cost is None:
-            raise ValueError(f"the runs of {matrix!r} did not record their {UNITS[unit]}")
-        at = points.setdefault(arm, {}).setdefault(seed, {}).setdefault(fraction, {})
-        at[problem] = (cost, n, correct)
-    usable, left_out = _usable(points)
-    if not usable:
-        return None
-    seeds = sorted(set.intersection(*(set(of_arm) for of_arm in usable.values())))
-    if not seeds:
-        seeds = [min(next(iter(usable.values())))]
-        left_out += [
-            f"{arm} (not with seed {seeds[0]})" for arm in usable if seeds[0] not in usable[arm]
-        ]
-        usable = {arm: of_arm for arm, of_arm in usable.items() if seeds[0] in of_arm}
-    curves = _curves({arm: [of_arm[s] for s in seeds] for arm, of_arm in usable.items()})
-    return Matched(matrix, benchmark, model, unit, [k for (k,) in ks], seeds, curves, left_out)
-
-
-def _usable(points: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Runs that were scored at two costs at least, and the names of those that were not."""
-    kept: dict[str, Any] = {}
-    left_out = []
-    for arm, of_arm in points.items():
-        for seed, of_seed in of_arm.items():
-            costs = {next(iter(at.values()))[0] for at in of_seed.values()}
-            if len(costs) > 1:
-                kept.setdefault(arm, {})[seed] = of_seed
-            else:
-                left_out.append(f"{arm} (seed {seed})")
-    return kept, left_out
-
-
-def _curves(runs: dict[str, list[dict[float, dict[str, tuple[float, int, int]]]]]) -> list[Curve]:
-    """Arrays of the problems that all have, and of the fractions that an arm's seeds have."""
-    every = [at for of_arm in runs.values() for of_seed in of_arm for at in of_seed.values()]
-    problems = sorted(set.intersection(*(set(at) for at in every)))
-    curves = []
-    for arm, of_arm in runs.items():
-        fractions = sorted(set.intersection(*(set(of_seed) for of_seed in of_arm)))
-        table = np.array([[[s[f][p] for p in problems] for s in of_arm] for f in fractions])
-        counts = table[..., 1:].astype(np.int64)
-        curves.append(
-            Curve(arm, np.array(fractions), table[:, :, 0, 0], counts[..., 0], counts[..., 1])
-        )
-    return curves
-
-
 # Equal cost, and the cost of a score ------------------------------------------------------------
 
 
@@ -220,7 +99,7 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
                 ]
             )
     columns = [
-        *("arm", "score", f"at {_number(cost)} {unit}", f"less {baseline.arm}'s"),
+        *("arm", "score", f"at {compact(cost)} {unit}", f"less {baseline.arm}'s"),
         *(f"{unit} to {baseline.arm}'s best", f"{unit} to own best", "mean over the cost"),
     ]
     return Report(
@@ -313,14 +192,10 @@ def _cost_text(cost_C: NDArray[np.float64], found: float, resampled: list[float]
 
     def text(value: float) -> str:
         if np.isinf(value):
-            return f"> {_number(bound)}"
-        return f"≤ {_number(value)}" if value == first and first > 0 else _number(value)
+            return f"> {compact(bound)}"
+        return f"≤ {compact(value)}" if value == first and first > 0 else compact(value)
 
     return f"{text(found)} [{text(low)}, {text(high)}]"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _cost_notes(matched: Matched) -> list[str]:
@@ -331,9 +206,10 @@ def _cost_notes(matched: Matched) -> list[str]:
         f"Scores at the most {unit} that every run has spent, in straight lines between "
         f"{'/'.join(map(str, points))} evaluations; brackets: 95 % over {over}, those of "
         "differences together (Bonferroni).",
-        "Best: the highest evaluation after the base model's, picked afterwards. Its cost is where "
-        'the lines first reach it; "> x": not within the x that the arm spent. Brackets: 95 % of a '
-        f"bootstrap over {over}, {baseline}'s best drawn anew each time.",
+        "Best: the highest evaluation after the base model's, picked afterwards, so an own best "
+        "costs what some evaluation did. A score costs what was spent where the lines first reach "
+        'it; "> x": not within the x that the arm spent. Brackets: 95 % of a bootstrap over '
+        f"{over}, {baseline}'s best drawn anew each time.",
         "Mean over the cost: the area under the score from 0 to that cost, over the cost.",
     ]
     if 1 < len(matched.seeds) < 5:
@@ -371,7 +247,16 @@ def _saturation(matched: Matched) -> tuple[list[Report], list[str]]:
     refusals = [f"No saturating fit of {_all(whom)}: {why}." for why, whom in refused.items()]
     if not rows:
         return [], refusals
-    columns = ["arm", "score", "R0", "A", f"C_mid, {unit}", "B", "misses by (RMS)", "half-way"]
+    columns = [
+        "arm",
+        "score",
+        "R0",
+        "A",
+        f"C_mid, {unit}",
+        "B",
+        "misses by (RMS)",
+        "told by the points",
+    ]
     return [Report(f"{matched.title}: saturation", columns, rows, [*notes, *refusals])], refusals
 
 
@@ -381,7 +266,7 @@ def _all(names: list[str]) -> str:
 
 
 def _fitted(matched: Matched, curve: Curve, k: int) -> list[str]:
-    """R0, A, C_mid, B with intervals, the error, and whether half of the way was seen.
+    """R0, A, C_mid, B with intervals, the error, and whether the points tell the parameters.
 
     Raises ValueError where there is no honest fit.
     """
@@ -396,14 +281,26 @@ def _fitted(matched: Matched, curve: Curve, k: int) -> list[str]:
     ]
     names = ("start", "asymptote", "middle", "exponent")
     texts = [_with_interval(fit, many, name) for name in names]
-    seen = "measured" if fit.middle <= cost[-1] else "beyond what was spent"
-    return [*texts, f"{fit.error:.3f}", seen]
+    return [*texts, f"{fit.error:.3f}", _told(fit, float(cost[-1]))]
+
+
+def _told(fit: Saturation, spent: float) -> str:
+    """ "yes", or which parameter the points leave open."""
+    low, high = EXPONENTS
+    for is_open, why in (
+        (not 0.001 < fit.asymptote < 0.999, "A is at its limit"),
+        (fit.middle > spent, "C_mid is beyond what was spent"),
+        (not 1.01 * low < fit.exponent < 0.99 * high, "B is at its limit"),
+    ):
+        if is_open:
+            return f"no: {why}"
+    return "yes"
 
 
 def _with_interval(fit: Saturation, many: list[Saturation], name: str) -> str:
     value = getattr(fit, name)
     low, high = percentile([getattr(one, name) for one in many])
-    return f"{_number(value)} [{_number(min(low, value))}, {_number(max(high, value))}]"
+    return f"{compact(value)} [{compact(min(low, value))}, {compact(max(high, value))}]"
 
 
 # Phases -----------------------------------------------------------------------------------------
@@ -431,7 +328,7 @@ def phases(matrix: str, runs: list[Timing]) -> Report:
             [
                 *(arm, str(len(own)), str(steps), f"{hours / steps:.3g}"),
                 *(f"{spent[name] / total:.1%}" for name in names),
-                *(_number(hours), _number(aside), _number(starts)),
+                *(compact(hours), compact(aside), compact(starts)),
             ]
         )
     columns = ["arm", "runs", "steps", "GPU-hours a step", *names]

@@ -17,6 +17,7 @@ from suite.size import GIB, Accelerator, Shape
 ENGINE_SHARE = 0.6  # vllm.gpu_memory_utilization in algorithms.openrlhf.flags
 RESERVED = 2.0  # GiB: CUDA contexts of two processes, NCCL, what a sleeping engine keeps
 HOST_RESERVED = 6.0  # GiB: Ray, conductor, workers and engine of the CPU stack, empty
+GATHERED = 1e9  # parameters that stage 3 brings together at a time (stage3_max_live_parameters)
 FRAGMENTATION = 0.95  # of the rest can be used
 
 
@@ -50,6 +51,9 @@ class Moment:
 def moments(load: Load, device: Accelerator) -> list[Moment]:
     """The moments at which a device may run out: generation, experience, update."""
     states = _states(load)
+    gathered = {"gathered": 2 * min(load.shape.parameters, GATHERED) / GIB}
+    if load.zero_stage < 3:
+        gathered = {}
     weights = {"weights": states["weights"], "reserved": RESERVED}
     engine = {"engine": ENGINE_SHARE * device.memory}
     measuring = {
@@ -63,8 +67,8 @@ def moments(load: Load, device: Accelerator) -> list[Moment]:
     }
     return [
         Moment("generation", weights | engine),
-        Moment("experience", weights | measuring),
-        Moment("update", states | {"reserved": RESERVED} | training),
+        Moment("experience", weights | gathered | measuring),
+        Moment("update", states | {"reserved": RESERVED} | gathered | training),
     ]
 
 

@@ -1,7 +1,7 @@
 """What a matrix would do: cells, cost, memory, where arms differ, and the exact commands.
 
-Imports neither torch, Ray nor vLLM; nothing is started and nothing is written. How the numbers are
-made stands in suite/estimate.py (cost) and suite/memory.py; here they are put together and shown.
+Imports neither torch, Ray nor vLLM; nothing is started and nothing is written. The numbers are made
+in suite/estimate.py (cost) and suite/memory.py, and printed by suite/plan_show.py.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 import algorithms
 from algorithms.openrlhf.flags import MODULE
@@ -31,21 +28,6 @@ from suite.worker import openrlhf_flags, stack_key
 def command(cell: Cell, workspace: Workspace) -> str:
     """The OpenRLHF command of a cell, as a shell would take it."""
     return shlex.join(["python", "-m", MODULE, *openrlhf_flags(cell, workspace)])
-
-
-def budget_text(budget: dict[str, float]) -> str:
-    """ "0.02 GPU-hours", "40 steps", "100000 tokens"."""
-    ((unit, limit),) = budget.items()
-    return f"{limit:g} {'GPU-hours' if unit == 'gpu_hours' else unit}"
-
-
-def total_text(cells: list[Cell]) -> str:
-    """What all cells together may spend."""
-    total: dict[str, float] = {}
-    for cell in cells:
-        ((unit, limit),) = cell.budget.items()
-        total[unit] = total.get(unit, 0.0) + limit
-    return " + ".join(budget_text({unit: limit}) for unit, limit in total.items())
 
 
 def differences(cells: list[Cell]) -> list[str]:
@@ -90,11 +72,6 @@ def _plain(settings: dict[str, Any]) -> bool:
     return settings["eps_low"] == settings["eps_high"] == 0.2
 
 
-def settings_text(settings: dict[str, Any]) -> str:
-    """ "eps_low=0.2 eps_high=inf"."""
-    return " ".join(f"{name}={value}" for name, value in settings.items())
-
-
 @dataclass(frozen=True)
 class Planned:
     """A cell with what is known beforehand; `status` is its place in the database or "new".
@@ -130,7 +107,7 @@ def _prepared(
     hardware: dict[str, Any],
 ) -> Planned:
     device, notes = _device(cell, hardware)
-    on_cpu = device is None and not cell.resources["accelerator"] and not hardware["gpus"]
+    on_cpu = not cell.resources["accelerator"] and machine.device() == "cpu"
     shape = size.shape(cell.model, workspace.models)
     estimate = estimates.from_runs(cell, runs, hardware)
     if shape is None:
@@ -140,7 +117,7 @@ def _prepared(
         )
     elif estimate is None and (device or on_cpu):
         estimate = estimates.from_model(cell, shape, device, hardware["cores"])
-        notes += estimates.assumptions(shape, device, hardware["cores"])
+        notes += estimates.assumptions(cell, shape, device, hardware["cores"])
     fits, moments, problems, remedy = None, {}, [], None
     if shape and (device or on_cpu):
         load = _load(cell, shape, workspace)
@@ -259,112 +236,3 @@ def _cell_json(one: Planned, workspace: Workspace) -> dict[str, Any]:
         "notes": one.notes,
         "command": command(cell, workspace),
     }
-
-
-def show(
-    console: Console, path: Path, planned: list[Planned], workspace: Workspace, commands: bool
-) -> None:
-    """The plan on the terminal; commands unwrapped, so that they can be copied."""
-    cells = [one.cell for one in planned]
-    console.print(_table(path, planned))
-    for line in [*_total_lines(planned), *_memory_lines(planned)]:
-        console.print(line, markup=False, highlight=False)
-    lines = differences(cells)
-    if lines:
-        console.print("Besides the algorithm, arms differ in:", *lines, sep="\n  ", markup=False)
-    else:
-        console.print("Arms differ in nothing but the algorithm and its settings.")
-    for line in warnings(cells):
-        console.print(line, style="yellow", markup=False, highlight=False)
-    if commands:
-        console.print("\nThe OpenRLHF command that each cell runs, with our classes plugged in:")
-        for cell in cells:
-            console.print(f"\n# {cell.arm}, seed {cell.seed}", highlight=False, markup=False)
-            text = command(cell, workspace)
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
-
-
-def _table(path: Path, planned: list[Planned]) -> Table:
-    cells = [one.cell for one in planned]
-    table = Table(title=f"{path}: {len(cells)} cells, {total_text(cells)} in all")
-    table.add_column("cell", no_wrap=True)
-    for column in ("arm", "algorithm", "settings", "model", "seed", "budget", "GPUs"):
-        table.add_column(column, overflow="fold")
-    for column in ("steps", "GPU-hours", "wall time", "memory"):
-        table.add_column(column, justify="right")
-    for one in planned:
-        cell, estimate = one.cell, one.estimate
-        cost = ["?", "?", "?"]
-        if one.status == "finished":
-            cost = ["finished", "", ""]
-        elif estimate:
-            wall = time_text(estimate.seconds + estimate.start_up)
-            cost = [str(estimate.steps), f"{estimate.gpu_hours:.3g}", wall]
-        table.add_row(
-            cell.id,
-            cell.arm,
-            cell.algorithm,
-            settings_text(cell.settings),
-            Path(cell.model).name,
-            str(cell.seed),
-            budget_text(cell.budget),
-            str(cell.resources["gpus"]),
-            *cost,
-            {None: "?", True: "fits", False: "does not fit"}[one.fits],
-        )
-    return table
-
-
-def time_text(seconds: float) -> str:
-    """ "40 s", "12 min", "3.5 h", "2.1 days"."""
-    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.{int(name == 'h')}f} {name}"
-    return f"{seconds / 86_400:.1f} days"
-
-
-def _total_lines(planned: list[Planned]) -> list[str]:
-    """What is left to spend, and where the numbers come from, said once for cells that agree."""
-    summed = total(planned)
-    if summed.finished == summed.cells:
-        return ["Every cell is finished: nothing is left to spend."]
-    done = f" ({summed.finished} of {summed.cells} cells are finished)" if summed.finished else ""
-    if summed.hours is None:
-        lines = [f"Estimated: the cost of at least one cell is not known{done}."]
-    else:
-        lines = [
-            f"Estimated, cells one after the other: {summed.gpu_hours:.3g} GPU-hours charged, "
-            f"{summed.held_gpu_hours:.3g} held (with evaluation, checkpoints and {summed.starts} "
-            f"start{'s' * (summed.starts != 1)} of the stack), {time_text(summed.hours * HOUR)} of "
-            f"wall time{done}."
-        ]
-    left = [one for one in planned if one.status != "finished"]
-    by_basis: dict[str, list[str]] = {}
-    for one in left:
-        if one.estimate:
-            label = {"measured": "Measured", "model": "A model, not a measurement"}
-            text = f"{label[one.estimate.source]}: {one.estimate.basis}"
-            by_basis.setdefault(text, []).append(one.cell.arm)
-    for text, arms in by_basis.items():
-        lines.append(f"  {text} (for {', '.join(dict.fromkeys(arms))}).")
-    notes = dict.fromkeys(note for one in left for note in one.notes)
-    return [*lines, *(f"    {note}" for note in notes)]
-
-
-def _memory_lines(planned: list[Planned]) -> list[str]:
-    """A line for each way in which cells do not fit, with what to try."""
-    arms: dict[str, list[str]] = {}
-    for one in planned:
-        if one.problems:
-            tried = "; no setting was found with which it fits"
-            if one.remedy:
-                tried = "; try " + ", ".join(f"{k}: {_yaml(v)}" for k, v in one.remedy.items())
-            elif not one.moments:
-                tried = "; try a smaller model or a machine with more memory"
-            line = "does not fit: " + "; ".join(one.problems) + tried
-            arms.setdefault(line, []).append(one.cell.arm)
-    return [f"{', '.join(dict.fromkeys(names))}: {line}" for line, names in arms.items()]
-
-
-def _yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

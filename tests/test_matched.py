@@ -174,7 +174,7 @@ def test_a_fit_where_there_are_points_enough(database):
     value, low, high = map(float, re.findall(r"[\d.]+", grpo["A"]))
     assert low <= value <= high and 0.7 < value < 0.85
     assert 0.1 < float(grpo["C_mid, GPU-hours"].split()[0]) < 0.25
-    assert grpo["half-way"] == "measured"
+    assert grpo["told by the points"] == "yes"
 
 
 def test_phases_are_shares_of_what_was_charged(database):
