@@ -68,7 +68,8 @@ def from_runs(cell: Cell, runs: list[Timing], hardware: Mapping[str, Any]) -> Es
 
     Runs of the same algorithm with the same settings are preferred to those of any other that has
     no second rollout. `hardware` is this machine's (machine.hardware), for cells that name no
-    accelerator. Each number is the median over the runs.
+    accelerator. Each number is the median over the runs; a run's own is the mean over its steps,
+    since the slow ones have to be paid for too.
     """
     alike = [run for run in runs if _alike(cell, run) and _same_hardware(cell, run, hardware)]
     own = [run for run in alike if run.algorithm == cell.algorithm]
@@ -192,18 +193,23 @@ def _steps(cell: Cell, per_step: Mapping[str, float], tokens: float) -> int:
 
 
 def _aside_of(cell: Cell, runs: list[Timing], steps: int) -> dict[str, float]:
-    """Evaluation by the answers drawn, everything else by the step."""
-    if not runs:
-        return {}
-    names = sorted({name for run in runs for name in run.aside or {}})
+    """Each account by what it grows with: answers drawn, checkpoints written, else steps."""
+    points, every = len(cell.evaluate["at"]), cell.train["checkpoint_every"]
     scaled = {}
-    for name in names:
-        rates = []
-        for run in runs:
-            of = run.answers if name == "evaluation" else run.steps
-            rates.append((run.aside or {}).get(name, 0.0) / max(of, 1))
-        scaled[name] = median(rates) * (answers(cell) if name == "evaluation" else steps)
+    for name in sorted({name for run in runs for name in run.aside or {}}):
+        rates = [
+            (run.aside or {}).get(name, 0.0)
+            / _extent(name, run.answers, run.points, run.steps, run.train["checkpoint_every"])
+            for run in runs
+        ]
+        scaled[name] = median(rates) * _extent(name, answers(cell), points, steps, every)
     return scaled
+
+
+def _extent(name: str, drawn: int, points: int, steps: int, every: int) -> int:
+    """How much of it there is: a probe is drawn once, a checkpoint written at every evaluation."""
+    extents = {"evaluation": drawn, "checkpoint": points + steps // every, "probe": 1}
+    return max(1, extents.get(name, steps))
 
 
 def _alike(cell: Cell, run: Timing) -> bool:

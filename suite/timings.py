@@ -15,8 +15,8 @@ from suite.store import NoDatabase, connect
 class Timing:
     """One training run in numbers; seconds are wall time.
 
-    `per_step` are medians over its steps, `charged` sums, by phase. `aside` is what was recorded
-    without being charged, None unless the run finished; `answers` counts what its evaluations drew.
+    `charged` are sums over its steps, by phase. `aside` is what was recorded without being charged,
+    None unless the run finished; `answers` counts what its `points` evaluations drew.
     `start_up` is the time from the start of a process to its first step, None where the run
     followed another one in the same process.
     """
@@ -34,11 +34,16 @@ class Timing:
     steps: int
     gpu_hours: float
     tokens_per_step: float
-    per_step: dict[str, float]
     charged: dict[str, float]
     aside: dict[str, float] | None
+    points: int
     answers: int
     start_up: float | None
+
+    @property
+    def per_step(self) -> dict[str, float]:
+        """Mean seconds of a step, by phase."""
+        return {name: seconds / self.steps for name, seconds in self.charged.items()}
 
 
 def read(db: Path) -> list[Timing]:
@@ -48,16 +53,16 @@ def read(db: Path) -> list[Timing]:
     except NoDatabase:
         return []
     with connection:
-        phases: dict[str, dict[str, tuple[float, float]]] = {}
-        for run, metric, middle, total in connection.execute(
-            """SELECT run, metric, median(value), sum(value) FROM data.traces
+        phases: dict[str, dict[str, float]] = {}
+        for run, metric, seconds in connection.execute(
+            """SELECT run, metric, sum(value) FROM data.traces
                 WHERE metric LIKE 'seconds/%' GROUP BY ALL ORDER BY ALL"""
         ).fetchall():
-            phases.setdefault(run, {})[metric.removeprefix("seconds/")] = (middle, total)
+            phases.setdefault(run, {})[metric.removeprefix("seconds/")] = seconds
         rows = connection.execute(
             """SELECT r.run, l.arm, r.model, r.algorithm, r.settings, r.train, r.resources,
                       r.hardware, r.status, r.gpus, t.steps, t.gpu_hours, t.tokens,
-                      f.aside, e.answers
+                      f.aside, e.points, e.answers
                  FROM data.runs r JOIN labels l USING (run)
                  JOIN (SELECT run, count(DISTINCT step) AS steps,
                               max(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
@@ -65,26 +70,24 @@ def read(db: Path) -> list[Timing]:
                          FROM data.traces GROUP BY run) t USING (run)
                  LEFT JOIN (SELECT run, arg_max(detail->'uncharged', time) AS aside
                               FROM data.events WHERE kind = 'finished' GROUP BY run) f USING (run)
-                 LEFT JOIN (SELECT run, sum(n) AS answers FROM data.batches GROUP BY run) e
-                     USING (run)
+                 LEFT JOIN (SELECT run, count(DISTINCT fraction) AS points, sum(n) AS answers
+                              FROM data.batches GROUP BY run) e USING (run)
                 WHERE r.hardware IS NOT NULL ORDER BY r.created, r.run"""
         ).fetchall()
         starts = _start_ups(connection)
     return [_timing(row, phases[row[0]], starts) for row in rows if row[0] in phases]
 
 
-def _timing(
-    row: tuple[Any, ...], phases: dict[str, tuple[float, float]], starts: dict[str, float]
-) -> Timing:
-    run, arm, model, algorithm, *texts, status, gpus, steps, hours, tokens, aside, answers = row
+def _timing(row: tuple[Any, ...], charged: dict[str, float], starts: dict[str, float]) -> Timing:
+    run, arm, model, algorithm, *texts, status, gpus, steps, hours, tokens, aside = row[:-2]
     return Timing(
         *(run, arm, model, algorithm),
         *(json.loads(text) for text in texts),
         *(status, gpus, steps, hours or 0.0, (tokens or 0.0) / steps),
-        per_step={name: middle for name, (middle, _) in phases.items()},
-        charged={name: total for name, (_, total) in phases.items()},
+        charged=charged,
         aside=json.loads(aside) if aside else None,
-        answers=int(answers or 0),
+        points=int(row[-2] or 0),
+        answers=int(row[-1] or 0),
         start_up=starts.get(run),
     )
 

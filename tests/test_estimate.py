@@ -33,7 +33,8 @@ HARDWARE = {"gpus": [], "cores": 2, "memory_gib": 16}
 
 
 def timing(cell, **changes):
-    """2 s a step: 1.5 to generate, 0.5 to update; 100 tokens a step; 8 s for 40 answers."""
+    """4 steps of 2 s, 1.5 to generate, 0.5 to update, 100 tokens each; 40 answers in 8 s, and 2 s
+    for 4 checkpoints, one at each evaluation."""
     ran = Timing(
         run="r",
         arm=cell.arm,
@@ -48,9 +49,9 @@ def timing(cell, **changes):
         steps=4,
         gpu_hours=0.1,
         tokens_per_step=100.0,
-        per_step={"generation": 1.5, "update": 0.5},
         charged={"generation": 6.0, "update": 2.0},
         aside={"evaluation": 8.0, "checkpoint": 2.0},
+        points=4,
         answers=40,
         start_up=30.0,
     )
@@ -58,13 +59,14 @@ def timing(cell, **changes):
 
 
 def test_measured_seconds_make_the_cost(cells):
-    """10 steps of 2 s; 2 points x 5 problems x 4 samples = 40 answers in 8 s; 0.5 s a step more."""
+    """10 steps of 2 s; 2 points x 5 problems x 4 samples = 40 answers in 8 s; 3 checkpoints of
+    0.5 s, one of them at step 10."""
     cell, _ = cells()
     found = estimate.from_runs(cell, [timing(cell)], HARDWARE)
     assert (found.source, found.steps) == ("measured", 10)
     assert found.gpu_hours == pytest.approx(20 / 3600)
-    assert found.aside == {"evaluation": 8.0, "checkpoint": 5.0}
-    assert (found.seconds, found.start_up) == (33.0, 30.0)
+    assert found.aside == {"evaluation": 8.0, "checkpoint": 1.5}
+    assert (found.seconds, found.start_up) == (29.5, 30.0)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +80,14 @@ def test_steps_that_a_budget_buys(cells, budget, steps):
 
 def test_the_median_over_runs_and_the_nearest_ones_first(cells):
     grpo, clip = cells()
-    slow, slower = (timing(grpo, per_step={"update": s}) for s in (3.0, 9.0))
+    slow, slower = (timing(grpo, charged={"update": 4 * s}) for s in (3.0, 9.0))
     found = estimate.from_runs(
-        grpo, [timing(grpo, per_step={"update": 1.0}), slow, slower], HARDWARE
+        grpo, [timing(grpo, charged={"update": 4.0}), slow, slower], HARDWARE
     )
     assert found.per_step == {"update": 3.0}
     other = estimate.from_runs(clip, [slow], HARDWARE)
     assert "another algorithm" in other.basis and other.per_step == {"update": 3.0}
-    own = timing(clip, settings={"eps_high": 0.5}, per_step={"update": 4.0})
+    own = timing(clip, settings={"eps_high": 0.5}, charged={"update": 16.0})
     found = estimate.from_runs(clip, [slow, own], HARDWARE)
     assert "other settings" in found.basis and found.per_step == {"update": 4.0}
     exact = estimate.from_runs(clip, [slow, own, timing(clip)], HARDWARE)

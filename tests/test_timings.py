@@ -45,14 +45,14 @@ def workspace(tmp_path, monkeypatch):
 
 
 def test_a_run_in_numbers(workspace):
-    """Updates took 1, 4, 9, 16 s: median 6.5, sum 30. Each line is 10 s after the one before, so
+    """Updates took 1, 4, 9, 16 s: 30 s, 7.5 a step. Each line is 10 s after the one before, so
     "training" and "resumed" come 20 s after "preparing"."""
     (found,) = timings.read(workspace.db)
     assert (found.arm, found.algorithm, found.gpus, found.steps) == ("grpo", "grpo", 1, 4)
-    assert found.per_step == {"update": 6.5, "sync": 1.0}
+    assert found.per_step == {"update": 7.5, "sync": 1.0}
     assert found.charged == {"update": 30.0, "sync": 4.0}
     assert (found.gpu_hours, found.tokens_per_step) == (0.5, 50.0)
-    assert found.aside == {"evaluation": 7.0} and found.answers == 0
+    assert found.aside == {"evaluation": 7.0} and (found.points, found.answers) == (0, 0)
     assert found.start_up == 20.0
     assert found.train["prompts_per_step"] == 32 and found.hardware["cores"] == 2
 
