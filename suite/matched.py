@@ -220,7 +220,10 @@ def _cost_notes(matched: Matched) -> list[str]:
     if len(matched.seeds) == 1:
         notes.append("One seed: nothing here says that another seed would agree.")
     if matched.left_out:
-        notes.append(f"Left out, not scored at two costs yet: {', '.join(matched.left_out)}.")
+        notes.append(
+            "Left out, not scored at two costs yet or with a seed that not every arm has: "
+            f"{', '.join(matched.left_out)}."
+        )
     return notes
 
 

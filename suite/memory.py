@@ -1,4 +1,4 @@
-"""Does a cell fit into its accelerators? Memory of one device at the three moments that are tight.
+"""Does a cell fit into its accelerators? Memory of one device at the moments that are tight.
 
 Counted as OpenRLHF 0.11.2 runs a cell with our flags: policy and engine share each device; while
 the engine generates, the policy keeps only its bf16 weights there (DeepSpeed's states sleep in host
@@ -49,7 +49,7 @@ class Moment:
 
 
 def moments(load: Load, device: Accelerator) -> list[Moment]:
-    """The moments at which a device may run out: generation, experience, update."""
+    """The moments at which a device may run out, in the order of a training step."""
     states = _states(load)
     gathered = {"gathered": 2 * min(load.shape.parameters, GATHERED) / GIB}
     if load.zero_stage < 3:
@@ -65,10 +65,13 @@ def moments(load: Load, device: Accelerator) -> list[Moment]:
         # fp32 logits and their gradient, in bf16 once more; a bonus adds a gradient of its own
         "logits": _logits(load, load.micro_batch, 4 + 4 + 2 + 4 * load.bonus),
     }
+    shard = load.shape.parameters / (load.gpus if load.zero_stage else 1)
+    stepping = {"fp32 gradients": 4 * min(shard, GATHERED if load.zero_stage == 3 else shard) / GIB}
     return [
         Moment("generation", weights | engine),
         Moment("experience", weights | gathered | measuring),
         Moment("update", states | {"reserved": RESERVED} | gathered | training),
+        Moment("optimizer step", states | {"reserved": RESERVED} | stepping),
     ]
 
 

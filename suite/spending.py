@@ -101,12 +101,10 @@ def read(connection: Any, matrix: str, benchmark: str, model: str, unit: str) ->
     if not usable:
         return None
     seeds = sorted(set.intersection(*(set(of_arm) for of_arm in usable.values())))
-    if not seeds:
-        seeds = [min(next(iter(usable.values())))]
-        left_out += [
-            f"{arm} (not with seed {seeds[0]})" for arm in usable if seeds[0] not in usable[arm]
-        ]
-        usable = {arm: of_arm for arm, of_arm in usable.items() if seeds[0] in of_arm}
+    seeds = seeds or [min(next(iter(usable.values())))]
+    for arm, of_arm in usable.items():
+        left_out += [f"{arm} (seed {seed})" for seed in of_arm if seed not in seeds]
+    usable = {arm: of_arm for arm, of_arm in usable.items() if set(seeds) <= set(of_arm)}
     curves = _curves({arm: [of_arm[s] for s in seeds] for arm, of_arm in usable.items()})
     return Matched(matrix, benchmark, model, unit, [k for (k,) in ks], seeds, curves, left_out)
 

@@ -24,7 +24,7 @@ PROBLEMS = 12
 
 @pytest.fixture
 def database(tmp_path):
-    """Makes runs.db: arm -> how many of 4 samples are correct at each fraction of the budget."""
+    """Makes runs.db: arm or (arm, seed) -> how many of 4 samples are correct at each fraction."""
 
     def make(correct, fractions, *, seeds=(0,), budget="gpu_hours: 1", cost=None):
         text = MATRIX.replace("BUDGET", budget).replace("SEEDS", str(list(seeds)))
@@ -34,7 +34,8 @@ def database(tmp_path):
         store.register(cells)
         for cell in cells:
             spent = (cost or {}).get(cell.arm, 1.0)
-            _write(workspace, cell, fractions, correct.get(cell.arm, []), spent)
+            right = correct.get((cell.arm, cell.seed), correct.get(cell.arm, []))
+            _write(workspace, cell, fractions, right, spent)
             store.ingest(cell.id)
             store.set_status(cell.id, "finished")
         store.close()
@@ -148,7 +149,16 @@ def test_an_arm_scored_once_is_left_out_by_name(database):
     db = database({"grpo": [1, 2, 3], "clip": [1], "entreg": [1, 2, 2]}, HALVES)
     report = matched.reports(db, "m")[0]
     assert {row[0] for row in report.rows} == {"grpo", "entreg"}
-    assert "Left out, not scored at two costs yet: clip (seed 0)." in report.notes
+    assert any(note.endswith("clip (seed 0).") for note in report.notes)
+
+
+def test_arms_are_compared_on_the_seeds_that_all_have(database):
+    """entreg was scored with seed 0 only: seed 1 of the others does not count."""
+    right = {arm: [1, 2, 3] for arm in ("grpo", "clip")}
+    right |= {("grpo", 1): [0, 0, 0], ("entreg", 0): [1, 2, 2]}
+    report = matched.reports(database(right, HALVES, seeds=(0, 1)), "m")[0]
+    assert rows_of(report)["grpo", "pass@1"]["at 1 GPU-hours"].startswith("0.750")
+    assert report.notes[-2].endswith(": clip (seed 1), grpo (seed 1).")
 
 
 def test_seeds_are_pooled_and_said_to_be_few(database):

@@ -26,6 +26,12 @@ def test_states_are_sharded_as_the_stage_says():
     assert parts(LOAD, "generation") == {"weights": 2, "engine": 48, "reserved": memory.RESERVED}
 
 
+def test_an_optimizer_step_has_its_gradients_in_fp32():
+    """4 bytes of the shard's 2^28 parameters; one GPU has all 2^30."""
+    assert parts(LOAD, "optimizer step")["fp32 gradients"] == 1
+    assert parts(replace(LOAD, gpus=1), "optimizer step")["fp32 gradients"] == 4
+
+
 def test_logits_and_activations_by_hand():
     """2 responses x 1,024 tokens x 100,000 x 10 bytes; a layer keeps 108,544 bytes a token:
     2 (6 * 2048 + 2 * 512 + 4 * 8192) + 8 * 2048; 20 layers, or 20 inputs of 4,096 and one layer."""
