@@ -79,14 +79,24 @@ def plan(
     matrix: MatrixFile,
     db: Database = DEFAULT_DB,
     commands: Annotated[bool, typer.Option(help="Print each cell's OpenRLHF command.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
 ) -> None:
-    """Show what a matrix would run: cells, budgets, where arms differ, exact OpenRLHF commands.
+    """Show what a matrix would run: cells, cost, memory, where arms differ, OpenRLHF commands.
 
-    Nothing is started and nothing is written.
+    The cost is estimated from earlier runs in --db, else from a model whose assumptions are
+    printed. Nothing is started and nothing is written.
     """
-    from suite.plan import show
+    import json
 
-    show(console, matrix, load_cells(matrix), Workspace(db), commands)
+    from suite import plan as plans
+    from suite.plan_show import show
+
+    workspace = Workspace(db)
+    planned = plans.prepare(load_cells(matrix), workspace)
+    if as_json:
+        typer.echo(json.dumps(plans.as_json(matrix, planned, workspace), indent=2))
+    else:
+        show(console, matrix, planned, workspace, commands)
 
 
 @app.command()
@@ -240,9 +250,15 @@ def report(
     db: Database = DEFAULT_DB,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown here as well.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write CSV here as well.")] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Also scores at equal cost, cost to score, phases.")
+    ] = False,
+    unit: Annotated[
+        str, typer.Option(help="Of --cost: gpu_hours, tokens or steps; the budget's by default.")
+    ] = "",
 ) -> None:
     """Print the leaderboard: pass@k with intervals, entropy, length, GPU-hours, overshoot."""
-    _print_report(db, matrix, markdown, csv)
+    _print_report(db, matrix, markdown, csv, unit if cost or unit else None)
 
 
 @app.command()
@@ -349,8 +365,14 @@ def _checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _print_report(
-    db: Path, matrix: str, markdown: Path | None = None, csv: Path | None = None
+    db: Path,
+    matrix: str,
+    markdown: Path | None = None,
+    csv: Path | None = None,
+    cost_unit: str | None = None,
 ) -> None:
+    """The leaderboard, and with `cost_unit` ("": the budget's) the tables of matched compute."""
+    from suite import matched
     from suite.lab.outcome import names as lab_experiments
     from suite.report import leaderboard, matrices
 
@@ -362,6 +384,8 @@ def _print_report(
     if name not in known:
         raise typer.BadParameter(f"no matrix {name!r} in {db}; there are: {', '.join(known)}")
     reports = leaderboard(db, name)
+    if cost_unit is not None:
+        reports += _checked(matched.reports, db, name, cost_unit or None)
     if not reports:
         console.print(f"{name}: nothing has been evaluated yet; `suite status` shows how far it is")
     for one in reports:

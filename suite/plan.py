@@ -1,41 +1,33 @@
-"""What a matrix would do: its cells, their budgets, where arms differ, and the exact commands.
+"""What a matrix would do: cells, cost, memory, where arms differ, and the exact commands.
 
-Imports neither torch, Ray nor vLLM; nothing is started and nothing is written.
+Imports neither torch, Ray nor vLLM; nothing is started and nothing is written. The numbers are made
+in suite/estimate.py (cost) and suite/memory.py, and printed by suite/plan_show.py.
 """
 
 from __future__ import annotations
 
+import itertools
 import shlex
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 import algorithms
 from algorithms.openrlhf.flags import MODULE
+from suite import estimate as estimates
+from suite import machine, memory, size, timings
 from suite.cell import Cell, Workspace
-from suite.worker import openrlhf_flags
+from suite.estimate import Estimate, finite
+from suite.ledger import SECONDS_PER_HOUR as HOUR
+from suite.memory import Load
+from suite.size import Accelerator, Shape
+from suite.timings import Timing
+from suite.worker import openrlhf_flags, stack_key
 
 
 def command(cell: Cell, workspace: Workspace) -> str:
     """The OpenRLHF command of a cell, as a shell would take it."""
     return shlex.join(["python", "-m", MODULE, *openrlhf_flags(cell, workspace)])
-
-
-def budget_text(budget: dict[str, float]) -> str:
-    """ "0.02 GPU-hours", "40 steps", "100000 tokens"."""
-    ((unit, limit),) = budget.items()
-    return f"{limit:g} {'GPU-hours' if unit == 'gpu_hours' else unit}"
-
-
-def total_text(cells: list[Cell]) -> str:
-    """What all cells together may spend."""
-    total: dict[str, float] = {}
-    for cell in cells:
-        ((unit, limit),) = cell.budget.items()
-        total[unit] = total.get(unit, 0.0) + limit
-    return " + ".join(budget_text({unit: limit}) for unit, limit in total.items())
 
 
 def differences(cells: list[Cell]) -> list[str]:
@@ -80,41 +72,167 @@ def _plain(settings: dict[str, Any]) -> bool:
     return settings["eps_low"] == settings["eps_high"] == 0.2
 
 
-def settings_text(settings: dict[str, Any]) -> str:
-    """ "eps_low=0.2 eps_high=inf"."""
-    return " ".join(f"{name}={value}" for name, value in settings.items())
+@dataclass(frozen=True)
+class Planned:
+    """A cell with what is known beforehand; `status` is its place in the database or "new".
+
+    `fits` is None where the model's or the accelerator's size is not known; `problems` says why it
+    does not fit, `remedy` holds settings of the matrix with which it would (None: none was found).
+    """
+
+    cell: Cell
+    status: str
+    group: str
+    estimate: Estimate | None
+    fits: bool | None
+    moments: dict[str, dict[str, float]]
+    problems: list[str]
+    remedy: dict[str, Any] | None
+    notes: list[str]
 
 
-def show(
-    console: Console, path: Path, cells: list[Cell], workspace: Workspace, commands: bool
-) -> None:
-    """The plan on the terminal; commands unwrapped, so that they can be copied."""
-    table = Table(title=f"{path}: {len(cells)} cells, {total_text(cells)} in all")
-    table.add_column("cell", no_wrap=True)
-    for column in ("arm", "algorithm", "settings", "model", "seed", "budget", "GPUs"):
-        table.add_column(column, overflow="fold")
-    for cell in cells:
-        table.add_row(
-            cell.id,
-            cell.arm,
-            cell.algorithm,
-            settings_text(cell.settings),
-            Path(cell.model).name,
-            str(cell.seed),
-            budget_text(cell.budget),
-            str(cell.resources["gpus"]),
+def prepare(cells: list[Cell], workspace: Workspace) -> list[Planned]:
+    """Each cell with its estimate and its memory; reads the database where there is one."""
+    runs = timings.read(workspace.db)
+    known = {run.run: run.status for run in runs}
+    hardware = machine.hardware()
+    return [_prepared(cell, workspace, runs, known, hardware) for cell in cells]
+
+
+def _prepared(
+    cell: Cell,
+    workspace: Workspace,
+    runs: list[Timing],
+    known: dict[str, str],
+    hardware: dict[str, Any],
+) -> Planned:
+    device, notes = _device(cell, hardware)
+    on_cpu = not cell.resources["accelerator"] and machine.device() == "cpu"
+    shape = size.shape(cell.model, workspace.models)
+    estimate = estimates.from_runs(cell, runs, hardware)
+    if shape is None:
+        notes.append(
+            f"the size of {cell.model} is not known: no config.json on this machine and no "
+            "size in its name"
         )
-    console.print(table)
-    lines = differences(cells)
-    if lines:
-        console.print("Besides the algorithm, arms differ in:", *lines, sep="\n  ", markup=False)
-    else:
-        console.print("Arms differ in nothing but the algorithm and its settings.")
-    for line in warnings(cells):
-        console.print(line, style="yellow", markup=False, highlight=False)
-    if commands:
-        console.print("\nThe OpenRLHF command that each cell runs, with our classes plugged in:")
-        for cell in cells:
-            console.print(f"\n# {cell.arm}, seed {cell.seed}", highlight=False, markup=False)
-            text = command(cell, workspace)
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+    elif estimate is None and (device or on_cpu):
+        estimate = estimates.from_model(cell, shape, device, hardware["cores"])
+        notes += estimates.assumptions(cell, shape, device, hardware["cores"])
+    fits, moments, problems, remedy = None, {}, [], None
+    if shape and (device or on_cpu):
+        load = _load(cell, shape, workspace)
+        if device:
+            moments = {one.name: one.parts for one in memory.moments(load, device)}
+            problems = memory.problems(load, device)
+            remedy = memory.remedy(load, device)
+        else:
+            problems = memory.host_problems(load, hardware["memory_gib"])
+        fits = not problems
+    return Planned(
+        cell,
+        known.get(cell.id, "new"),
+        stack_key(cell, workspace) or cell.id,
+        *(estimate, fits, moments, problems, remedy, notes),
+    )
+
+
+def _device(cell: Cell, hardware: dict[str, Any]) -> tuple[Accelerator | None, list[str]]:
+    """The accelerator that the cell asks for, or this machine's; None on a CPU or when unknown."""
+    name = cell.resources["accelerator"]
+    if not name and machine.device() == "gpu" and hardware["gpus"]:
+        name = hardware["gpus"][0]
+    if not name:
+        return None, []
+    found = size.accelerator(name)
+    if found is None:
+        return None, [f"nothing is known of an accelerator called {name}: no memory, no model"]
+    return found, [found.note] if found.note else []
+
+
+def _load(cell: Cell, shape: Shape, workspace: Workspace) -> Load:
+    """What decides the cell's memory, as OpenRLHF will be told it."""
+    flags = openrlhf_flags(cell, workspace)
+    told = dict(itertools.pairwise(flags))
+    algorithm = algorithms.load(cell.algorithm, **cell.settings)
+    return Load(
+        shape,
+        cell.resources["gpus"],
+        cell.train["zero_stage"],
+        cell.train["tensor_parallel_size"],
+        int(told["--train.micro_batch_size"]),
+        int(told["--rollout.micro_batch_size"]),
+        cell.train["max_prompt_tokens"] + cell.train["max_new_tokens"],
+        cell.train["gradient_checkpointing"],
+        algorithm.has_bonus,
+    )
+
+
+@dataclass(frozen=True)
+class Total:
+    """Of the cells that are not finished, one after the other; None where one is not known."""
+
+    cells: int
+    finished: int
+    gpu_hours: float | None
+    held_gpu_hours: float | None
+    hours: float | None
+    starts: int
+
+
+def total(planned: list[Planned]) -> Total:
+    """What is still to come; cells of one group share a start of the stack."""
+    left = [one for one in planned if one.status != "finished"]
+    groups = {one.group: one for one in left}
+    finished = len(planned) - len(left)
+    if any(one.estimate is None for one in left):
+        return Total(len(planned), finished, None, None, None, len(groups))
+    charged = seconds = held = 0.0
+    for one in left:
+        estimate = one.estimate
+        start = estimate.start_up if groups.pop(one.group, None) else 0.0
+        charged += estimate.gpu_hours
+        seconds += estimate.seconds + start
+        held += (estimate.seconds + start) * estimate.gpus
+    starts = len({one.group for one in left})
+    return Total(len(planned), finished, charged, held / HOUR, seconds / HOUR, starts)
+
+
+def as_json(path: Path, planned: list[Planned], workspace: Workspace) -> dict[str, Any]:
+    """Everything that `show` shows, for other programs; infinite settings are the text "inf"."""
+    cells = [one.cell for one in planned]
+    return {
+        "matrix": cells[0].matrix,
+        "file": str(path),
+        "cells": [_cell_json(one, workspace) for one in planned],
+        "total": asdict(total(planned)),
+        "differences": differences(cells),
+        "warnings": warnings(cells),
+    }
+
+
+def _cell_json(one: Planned, workspace: Workspace) -> dict[str, Any]:
+    cell, estimate = one.cell, one.estimate
+    numbers = {}
+    if estimate:
+        numbers = asdict(estimate) | {
+            "gpu_hours": estimate.gpu_hours,
+            "wall_hours": (estimate.seconds + estimate.start_up) / HOUR,
+        }
+    return {
+        "id": cell.id,
+        "status": one.status,
+        **{
+            name: getattr(cell, name)
+            for name in ("arm", "algorithm", "model", "seed", "budget", "resources")
+        },
+        "settings": finite(cell.settings),
+        "estimate": numbers or None,
+        "memory": {
+            "fits": one.fits,
+            "gib": one.moments,
+            "problems": one.problems,
+            "try": one.remedy,
+        },
+        "notes": one.notes,
+        "command": command(cell, workspace),
+    }

@@ -146,7 +146,8 @@ VIEWS: dict[str, str] = {
     "gpu_hours_to_score": """
         SELECT goal.matrix, goal.model, goal.seed, goal.benchmark, goal.k, goal.arm AS reference,
                goal.score AS goal, p.arm,
-               min(p.gpu_hours) FILTER (p.score >= goal.score) AS gpu_hours
+               min(p.gpu_hours) FILTER (p.score >= goal.score) AS gpu_hours,
+               max(p.gpu_hours) AS spent
           FROM (SELECT matrix, model, seed, benchmark, k, arm, max(score) AS score
                   FROM pass_at_k WHERE fraction > 0 GROUP BY ALL) goal
           JOIN pass_at_k p USING (matrix, model, seed, benchmark, k)

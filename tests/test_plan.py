@@ -1,11 +1,13 @@
-"""Every cell's command line is one that OpenRLHF 0.11.2 itself accepts and understands as meant."""
+"""The plan: commands that OpenRLHF 0.11.2 accepts and understands as meant, costs, memory, JSON."""
 
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
+from suite import estimate, plan
 from suite.cell import Workspace
 from suite.matrix import load_cells
 from suite.plan import warnings
@@ -102,3 +104,90 @@ def test_arms_that_cannot_differ_are_named_before_they_run(tmp_path):
     (tmp_path / "m.yaml").write_text(head + one_step + "\n" + arms)
     named = [w.split()[1] for w in warnings(load_cells(tmp_path / "m.yaml"))]
     assert named == ["clip", "dapo", "gspo", "high-off"]
+
+
+SMALL = """\
+name: m
+model: arithmetic-tiny
+train: {prompts_per_step: 8, samples_per_prompt: 4}
+budget: {steps: 10}
+arms: {grpo: {}, clip: {eps_high: .inf}}
+evaluate: {samples: 4, pass_at: [1], at: [0, 1.0], problems: 5}
+"""
+
+
+@pytest.fixture
+def cells(tmp_path):
+    def load(text=SMALL):
+        (tmp_path / "m.yaml").write_text(text)
+        return load_cells(tmp_path / "m.yaml")
+
+    return load
+
+
+def test_starts_are_shared_and_finished_cells_cost_nothing():
+    """Two cells share a start of 30 s, a third has its own; the finished one counts for nothing."""
+    one = estimate.Estimate("measured", "", 2, 10, {"update": 36.0}, {"evaluation": 40.0}, 30.0)
+
+    def planned(group, status):
+        return SimpleNamespace(group=group, status=status, estimate=one)
+
+    plans = [planned("a", "new"), planned("a", "failed"), planned("b", "new")]
+    found = plan.total([*plans, planned("c", "finished")])
+    assert (found.cells, found.finished, found.starts) == (4, 1, 2)
+    assert found.gpu_hours == pytest.approx(3 * 0.2)
+    assert found.hours == pytest.approx((3 * 400 + 2 * 30) / 3600)
+    assert found.held_gpu_hours == pytest.approx(2 * found.hours)
+
+
+@pytest.fixture
+def suite(tmp_path, repo):
+    def call(*arguments, **options):
+        ran = subprocess.run(
+            [sys.executable, "-m", "suite.cli", "plan", "m.yaml", *arguments],
+            cwd=tmp_path,
+            env={
+                "PATH": "/usr/bin:/bin",
+                "PYTHONPATH": str(repo),
+                "SUITE_DEVICE": "cpu",
+                **options,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    return call
+
+
+def test_the_plan_as_one_json_object(cells, suite, tmp_path):
+    cells()
+    found = json.loads(suite("--json"))
+    grpo, clip = found["cells"]
+    assert grpo["id"] == cells()[0].id and clip["settings"]["eps_high"] == "inf"
+    assert grpo["estimate"]["source"] == "model" and grpo["estimate"]["steps"] == 10
+    assert grpo["memory"]["fits"] and grpo["command"].startswith("python -m openrlhf")
+    assert found["total"]["cells"] == 2 and found["total"]["gpu_hours"] > 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.yaml"], "nothing was written"
+
+
+def test_a_plan_for_hardware_that_is_elsewhere(cells, suite, tmp_path):
+    text = SMALL.replace("arithmetic-tiny", "Qwen/Qwen2.5-7B")
+    cells(text + "resources: {gpus: 1, accelerator: A100}\n")
+    printed = " ".join(suite("--no-commands", HF_HUB_CACHE=str(tmp_path)).split())
+    assert "A model, not a measurement: no earlier run like it (for grpo, clip)." in printed
+    assert "A100 comes with 40 or 80 GB; 40 assumed" in printed
+    assert "grpo, clip: does not fit: generation needs" in printed
+    assert "; try " in printed and "resources.gpus: " in printed
+
+
+def test_what_is_not_known_is_said(cells, suite, tmp_path):
+    text = SMALL.replace("arithmetic-tiny", "some/model") + "resources: {accelerator: MI300X}\n"
+    cells(text)
+    printed = " ".join(suite("--no-commands", HF_HUB_CACHE=str(tmp_path)).split())
+    assert "the cost of at least one cell is not known" in printed
+    assert "the size of some/model is not known" in printed
+    assert "nothing is known of an accelerator called MI300X" in printed

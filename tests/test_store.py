@@ -183,13 +183,13 @@ def test_cost_to_score(store, workspace, cells):
         store.ingest(cell.id)
     found = rows(
         store,
-        "SELECT reference, arm, gpu_hours FROM gpu_hours_to_score WHERE k = 1 ORDER BY ALL",
+        "SELECT reference, arm, gpu_hours, spent FROM gpu_hours_to_score WHERE k = 1 ORDER BY ALL",
     )
     assert found == [
-        ("clip", "clip", pytest.approx(0.4)),
-        ("clip", "grpo", None),
-        ("grpo", "clip", pytest.approx(0.4)),
-        ("grpo", "grpo", pytest.approx(0.4)),
+        ("clip", "clip", pytest.approx(0.4), pytest.approx(0.4)),
+        ("clip", "grpo", None, pytest.approx(0.4)),
+        ("grpo", "clip", pytest.approx(0.4), pytest.approx(0.4)),
+        ("grpo", "grpo", pytest.approx(0.4), pytest.approx(0.4)),
     ]
 
 
