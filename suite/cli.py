@@ -8,14 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from suite.cell import Cell, Workspace
+from suite.cell import EVALUATION, Cell, Workspace
 from suite.matrix import MatrixError, load_cells
+
+if TYPE_CHECKING:
+    from benchmarks.audit import Audit
+    from suite.report import Report
 
 app = typer.Typer(
     help="Train, score and compare entropy remedies for RLVR at equal measured compute.",
@@ -26,6 +30,7 @@ app = typer.Typer(
 )
 WATCH_SECONDS = 2.0
 SHOWN_ROWS = 1000  # of `suite sql`
+SHOWN_OFFENDERS = 20  # of a benchmark, in `suite regrade --audit`
 WIDTH_WHEN_PIPED = 160  # a log or a file has no width of its own
 
 console = Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED)
@@ -67,7 +72,7 @@ def run(
     for line in warnings(cells):
         _say_error(line)
     failures = _run_cells(cells, Workspace(db), address, reuse)
-    _print_report(db, cells[0].matrix)
+    _print_reports(_reports(db, cells[0].matrix))
     for line in failures:
         _say_error(line)
     if failures:
@@ -162,6 +167,10 @@ def evaluate(  # noqa: PLR0913  options of a command line
         int | None, typer.Option(min=1, help="1024 by default, 48 for the embedded model.")
     ] = None,
     problems: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    train_data: Annotated[
+        str,
+        typer.Option(help="What MODEL was trained on, to look for the problems in; a run knows."),
+    ] = "",
     prompt_template: Annotated[
         str | None, typer.Option(help="boxed, qwen-math, or a text with {} for the problem.")
     ] = None,
@@ -174,6 +183,9 @@ def evaluate(  # noqa: PLR0913  options of a command line
         int,
         typer.Option(min=1, help="Copies of the model, side by side; samples stay the same."),
     ] = 1,
+    more: Annotated[
+        bool, typer.Option("--more", help="Print pass^k, maj@k and the noise of sampling too.")
+    ] = False,
     db: Database = DEFAULT_DB,
     address: Address = None,
 ) -> None:
@@ -182,7 +194,7 @@ def evaluate(  # noqa: PLR0913  options of a command line
     Nothing is drawn twice: killed and started again it goes on, finished it prints at once, and
     with more --samples the ones that exist already count (sample j depends on its number alone).
     """
-    from suite import evaluation
+    from suite import evaluation, scorecard
 
     given = {"samples": samples, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     one = _checked(
@@ -198,12 +210,13 @@ def evaluate(  # noqa: PLR0913  options of a command line
         seed=seed,
         resources={"gpus": gpus, "engines": engines},
     )
+    one = _checked(evaluation.trained_on, one, model, train_data, Workspace(db))
     failures = _run_cells([one], Workspace(db), address)
     for line in failures:
         _say_error(line)
     if failures:
         raise typer.Exit(1)
-    console.print(evaluation.table(db, one))
+    _print_reports(scorecard.card(db, one, more))
 
 
 @app.command()
@@ -212,13 +225,24 @@ def regrade(
     apply: Annotated[
         bool, typer.Option("--apply", help="Let the new verdicts take the old ones' place.")
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Only grade its answers against other problems' golds."),
+    ] = False,
     db: Database = DEFAULT_DB,
 ) -> None:
-    """Grade a run's stored responses again with the grader of today and show what changed."""
+    """Grade a run's stored responses again with the grader of today and show what changed.
+
+    With --audit: how often the grader takes a wrong answer for right. One in a thousand would make
+    pass@1024 of a policy that knows nothing 64 %.
+    """
     from rich.table import Table
 
     from suite import regrade as again
 
+    if audit:
+        _print_audit(_checked(again.audit, Workspace(db), run))
+        return
     found = _checked(again.regrade, Workspace(db), run)
     changed = sum(found.changed.values())
     table = Table("problem", "gold", "answer", "was", "is")
@@ -236,13 +260,26 @@ def regrade(
 
 @app.command()
 def report(
-    matrix: Annotated[str, typer.Argument(help="Name of the matrix; the latest by default.")] = "",
+    matrix: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the matrix, the latest by default; `eval` or the id of an evaluation."
+        ),
+    ] = "",
+    more: Annotated[
+        bool,
+        typer.Option("--more", help="Other readings too: pass^k, maj@k, benchmarks together."),
+    ] = False,
     db: Database = DEFAULT_DB,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown here as well.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write CSV here as well.")] = None,
 ) -> None:
-    """Print the leaderboard: pass@k with intervals, entropy, length, GPU-hours, overshoot."""
-    _print_report(db, matrix, markdown, csv)
+    """Print the leaderboard: pass@k with intervals, entropy, length, GPU-hours, overshoot.
+
+    With --more also mean@n, pass^k and maj@k, how likely each arm improves on the baseline, the
+    smallest detectable difference, and the interquartile mean over benchmarks.
+    """
+    _print_reports(_reports(db, matrix, more), markdown, csv)
 
 
 @app.command()
@@ -348,22 +385,36 @@ def _checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise typer.BadParameter(str(error)) from error
 
 
-def _print_report(
-    db: Path, matrix: str, markdown: Path | None = None, csv: Path | None = None
-) -> None:
+def _reports(db: Path, matrix: str = "", more: bool = False) -> list[Report]:
+    """The tables of a matrix, of all evaluations, or of one of them."""
+    from suite import scorecard
+    from suite.details import details
     from suite.lab.outcome import names as lab_experiments
     from suite.report import leaderboard, matrices
 
     in_lab = lab_experiments(db)
     known = [name for name in matrices(db) if name not in in_lab]
+    evaluated = scorecard.finished(db)
     if matrix in in_lab:
         raise typer.BadParameter(f"{matrix!r} is an experiment of the lab: `suite lab {matrix}`")
-    name = matrix or (known[0] if known else "")
-    if name not in known:
-        raise typer.BadParameter(f"no matrix {name!r} in {db}; there are: {', '.join(known)}")
-    reports = leaderboard(db, name)
+    name = matrix or [*known, EVALUATION][0]
+    if name in known:
+        return leaderboard(db, name) + (details(db, name) if more else [])
+    if name == EVALUATION and evaluated:
+        return scorecard.evaluations(db)
+    if name in evaluated:
+        one = Cell.load(Workspace(db).cell(name) / "cell.json")
+        return scorecard.card(db, one, more)
+    there = ", ".join([*known, *([EVALUATION] if evaluated else []), *evaluated]) or "none"
+    wanted = f"matrix or evaluation {matrix!r}" if matrix else "matrix and no evaluation"
+    raise typer.BadParameter(f"no {wanted} in {db}; there are: {there}")
+
+
+def _print_reports(
+    reports: list[Report], markdown: Path | None = None, csv: Path | None = None
+) -> None:
     if not reports:
-        console.print(f"{name}: nothing has been evaluated yet; `suite status` shows how far it is")
+        console.print("nothing has been evaluated yet; `suite status` shows how far it is")
     for one in reports:
         console.print(one.table())
     for path, text in (
@@ -373,6 +424,28 @@ def _print_report(
         if path:
             path.write_text(text)
             console.print(f"written: {path}")
+
+
+def _print_audit(found: dict[str, Audit]) -> None:
+    """The rate of false positives on each benchmark, its offenders, and what it would make of k."""
+    from rich.table import Table
+
+    table = Table("benchmark", "gold", "taken for it")
+    for name, audit in found.items():
+        for gold, answer in audit.offenders[:SHOWN_OFFENDERS]:
+            table.add_row(*(escape(text) for text in (name, gold, answer)))
+    if table.row_count:
+        console.print(table)
+    for name, audit in found.items():
+        if not audit.pairs:
+            console.print(f"{name}: no answer that another problem's gold could be held against")
+            continue
+        alone = ", ".join(f"pass@{k} {1 - (1 - audit.high) ** k:.3f}" for k in (1, 64, 1024))
+        console.print(
+            f"{name}: {len(audit.offenders)} of {audit.pairs} answers taken for another problem's "
+            f"gold, {audit.rate:.3%} [{audit.low:.3%}, {audit.high:.3%}]; {audit.undecided} "
+            f"undecided. At the upper end wrong answers alone score up to {alone}."
+        )
 
 
 def _say_error(text: str) -> None:

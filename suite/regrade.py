@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.audit import Audit, false_positives
 from benchmarks.grading import Grader
 from benchmarks.sampling import LETTERS, digest, read_benchmark
 from suite import editions, machine, responses, spool
@@ -41,10 +42,7 @@ def regrade(workspace: Workspace, run: str) -> Regraded:
         ValueError: there is no such run here, or it has kept no responses.
     """
     folder = workspace.cell(run)
-    if not (folder / "cell.json").is_file():
-        raise ValueError(f"no run {run} in {workspace.root / 'cells'}")
-    cell = Cell.load(folder / "cell.json")
-    golds = _golds(cell, workspace)
+    golds = _golds(run, workspace)
     with connect(workspace.db) as connection:
         stored = {
             tuple(row[:5]): dict(zip(_STORED, row[5:], strict=True))
@@ -65,6 +63,23 @@ def regrade(workspace: Workspace, run: str) -> Regraded:
     if not found.responses:
         raise ValueError(f"run {run} has kept no responses")
     return found
+
+
+def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
+    """How often the grader takes the run's own answers for the golds of other problems.
+
+    benchmark -> audit; nothing is written. Raises ValueError as `regrade` does.
+    """
+    golds = _golds(run, workspace)
+    rows: dict[str, list[tuple[str, str, str]]] = {}
+    for batch in responses.read(workspace.cell(run)):
+        key = batch["benchmark"], batch["problem"]
+        mine = rows.setdefault(batch["benchmark"], [])
+        mine += [(batch["problem"], golds[key], text) for text in batch["texts"]]
+    if not rows:
+        raise ValueError(f"run {run} has kept no responses")
+    with Grader() as grader:
+        return {name: false_positives(found, grader) for name, found in sorted(rows.items())}
 
 
 _STORED = ("n", "seed", "verdicts", "stops", "lengths", "examples")
@@ -114,12 +129,16 @@ def _compare(
     )
 
 
-def _golds(cell: Cell, workspace: Workspace) -> dict[tuple[str, str], str]:
-    golds = {}
-    for name, path in editions.benchmark_paths(cell, workspace).items():
-        for row in read_benchmark(Path(path)):
-            golds[name, row["id"]] = row["answer"]
-    return golds
+def _golds(run: str, workspace: Workspace) -> dict[tuple[str, str], str]:
+    """(benchmark, problem) -> gold, of what a run was scored on."""
+    described = workspace.cell(run) / "cell.json"
+    if not described.is_file():
+        raise ValueError(f"no run {run} in {workspace.root / 'cells'}")
+    return {
+        (name, row["id"]): row["answer"]
+        for name, path in editions.benchmark_paths(Cell.load(described), workspace).items()
+        for row in read_benchmark(Path(path))
+    }
 
 
 def _parts(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
