@@ -71,15 +71,19 @@ def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
     benchmark -> audit; nothing is written. Raises ValueError as `regrade` does.
     """
     golds = _golds(run, workspace)
-    rows: dict[str, list[tuple[str, str, str]]] = {}
+    said: dict[str, dict[tuple[str, str], None]] = {}  # (problem, response), each once, in order
     for batch in responses.read(workspace.cell(run)):
-        key = batch["benchmark"], batch["problem"]
-        mine = rows.setdefault(batch["benchmark"], [])
-        mine += [(batch["problem"], golds[key], text) for text in batch["texts"]]
-    if not rows:
+        mine = said.setdefault(batch["benchmark"], {})
+        mine |= {(batch["problem"], text): None for text in batch["texts"]}
+    if not said:
         raise ValueError(f"run {run} has kept no responses")
+    found = {}
     with Grader() as grader:
-        return {name: false_positives(found, grader) for name, found in sorted(rows.items())}
+        for benchmark, answers in sorted(said.items()):
+            all_golds = [(p, gold, "") for (name, p), gold in golds.items() if name == benchmark]
+            rows = [(p, golds[benchmark, p], text) for p, text in answers]
+            found[benchmark] = false_positives(all_golds + rows, grader)
+    return found
 
 
 _STORED = ("n", "seed", "verdicts", "stops", "lengths", "examples")
