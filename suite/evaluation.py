@@ -70,6 +70,7 @@ def from_options(
     _check(benchmarks, settings)
     if resources["gpus"] % resources["engines"] and machine.device() == "gpu":
         raise ValueError(f"{resources['gpus']} GPUs cannot be shared by --engines evenly")
+    prompting = _as_trained(prompting, _run_of(name, workspace))
     template = prompts.template(prompting.template)
     if template and prompting.chat:
         raise ValueError("--prompt-template is not used with --chat-template: drop one of them")
@@ -157,22 +158,32 @@ def trained_on(asked: Cell, name: str, given: str, workspace: Workspace) -> Cell
     problem = catalog.dataset_problem(given, Path()) if given else None
     if problem:
         raise ValueError(f"--train-data: {problem}")
-    data = catalog.absolute(given, Path()) if given else _data_of_run(name, workspace)
+    data = catalog.absolute(given, Path()) if given else _data_of_run(_run_of(name, workspace))
     if not data and (before := workspace.cell(asked.id) / "cell.json").is_file():
         data = Cell.load(before).train["dataset"]
     known = {"dataset": data, "dataset_identity": _identity(data)} if data else {}
     return replace(asked, train=asked.train | known)
 
 
-def _data_of_run(name: str, workspace: Workspace) -> str:
-    """What the run that `name` stands for was trained on, while it is what it was; or ""."""
+def _run_of(name: str, workspace: Workspace) -> Cell | None:
+    """The run that `name` stands for."""
     match = _RUN.fullmatch(name)
     described = workspace.cell(match[1]) / "cell.json" if match else None
-    if described is None or not described.is_file():
-        return ""
-    run = Cell.load(described)
-    data = run.train["dataset"]
-    return data if _identity(data) == run.identity.get(data) else ""
+    return Cell.load(described) if described and described.is_file() else None
+
+
+def _as_trained(prompting: Prompting, run: Cell | None) -> Prompting:
+    """A run's policy is asked as it was in training, unless something else was asked for."""
+    if run is None or prompting.template or prompting.chat:
+        return prompting
+    template, chat = run.train.get("prompt_template"), run.train.get("chat_template", False)
+    return replace(prompting, template=template, chat=chat)
+
+
+def _data_of_run(run: Cell | None) -> str:
+    """What a run was trained on, while that is what it was; or ""."""
+    data = run.train["dataset"] if run else ""
+    return data if data and _identity(data) == run.identity.get(data) else ""
 
 
 def _identity(data: str) -> str | None:

@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from algorithms import nearest
 from benchmarks import prompts
+from benchmarks.sampling import PRESETS
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -93,6 +95,21 @@ class Evaluate(Section):
     problems: Positive | None = None
     data_files: dict[str, str] = {}
     probe_prompts: Annotated[int, Field(ge=0)] = 64
+    preset: Annotated[str | None, Field(exclude=True)] = None  # spelled out by what it stands for
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out(cls, given: Any) -> Any:
+        """What is given beside a preset comes before what the preset says."""
+        preset = given.get("preset") if isinstance(given, dict) else None
+        return PRESETS.get(preset, {}) | given if isinstance(preset, str) else given
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, preset: str | None) -> str | None:
+        if preset is not None and preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}: {nearest(preset, list(PRESETS))}")
+        return preset
 
     @model_validator(mode="after")
     def _greedy_is_one_sample(self) -> Evaluate:

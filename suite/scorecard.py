@@ -80,6 +80,7 @@ def _scores(connection: Any, cell: Cell, counts: Counts) -> Report:
     if cell.evaluate["samples"] in ks:
         k = cell.evaluate["samples"]
         notes.append(f"pass@{k} is k = n: a coin flip per problem at the margin.")
+    notes += _copies(connection, cell)
     notes += _overlap(connection, cell)
     notes += _predictions(cell, counts)
     return Report(f"{cell.arm}, seed {cell.seed}", columns, rows, notes)
@@ -89,6 +90,25 @@ def _votes(connection: Any, cell: Cell, benchmark: str, counts: Counts) -> list[
     """Of the problems that are counted; none where answers were not kept."""
     found = votes.read(connection, cell.id, benchmark, 0, cell.evaluate["at"][0])
     return [found[problem] for problem in counts[benchmark][0] if problem in found]
+
+
+def _copies(connection: Any, cell: Cell) -> list[str]:
+    """A warning where batches of a problem are the same texts in the same order.
+
+    That happens when samples are drawn twice with one seed, not by chance where a quarter of a
+    batch is different texts; each copy takes a sample away from pass@k.
+    """
+    (copies,) = connection.execute(
+        """SELECT count(*) - count(DISTINCT (benchmark, problem, digests)) FROM data.batches
+            WHERE run = ? AND n >= 8 AND len(list_distinct(digests)) >= n / 4""",
+        [cell.id],
+    ).fetchone()
+    if not copies:
+        return []
+    return [
+        f"WARNING: {copies} batches repeat another batch of the same problem word for word: "
+        "samples were drawn twice, and pass@k is too low."
+    ]
 
 
 def _overlap(connection: Any, cell: Cell) -> list[str]:

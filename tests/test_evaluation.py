@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import prompts
 from suite import evaluation, evaluator, responses
 from suite.cell import Workspace
 from suite.evaluation import Prompting
@@ -111,7 +112,7 @@ def test_a_run_knows_what_it_was_trained_on_while_it_is_what_it_was(workspace, t
     (tmp_path / "train.jsonl").write_text('{"problem": "1+1="}\n')
     (tmp_path / "m.yaml").write_text(
         "name: m\nmodel: arithmetic-tiny\nbudget: {steps: 4}\narms: {grpo: {}}\n"
-        "train: {dataset: train.jsonl}\n"
+        "train: {dataset: train.jsonl, prompt_template: boxed, max_new_tokens: 8}\n"
     )
     (run,) = load_cells(tmp_path / "m.yaml")
     (workspace.cell(run.id) / "policies" / "step_000004").mkdir(parents=True)
@@ -132,6 +133,10 @@ def test_a_run_knows_what_it_was_trained_on_while_it_is_what_it_was(workspace, t
     assert known(run.id) == "", "it was trained on something else"
     (tmp_path / "train.jsonl").unlink()
     assert known(run.id) == ""
+    as_trained = options(workspace, run.id).train["prompt_template"]
+    assert as_trained == run.train["prompt_template"] == prompts.template("boxed")
+    otherwise = options(workspace, run.id, prompting=Prompting(template="none"))
+    assert otherwise.train["prompt_template"] is None
     with pytest.raises(ValueError, match=r"--train-data: no data set at .*train\.jsonl"):
         known(run.id, "train.jsonl")
     with pytest.raises(ValueError, match="--train-data: unknown data set 'aritmetic': did you"):

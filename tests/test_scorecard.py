@@ -1,5 +1,6 @@
 """What `suite eval` prints of stored samples: every number by hand, and what is said beside it."""
 
+import itertools
 import json
 
 import pytest
@@ -50,7 +51,7 @@ def asked(workspace, exam, *, pass_at="1,2,4,8", train_data="", seed=0):
     return evaluation.trained_on(one, str(model), train_data, workspace)
 
 
-def finish(workspace, cell):
+def finish(workspace, cell, digests=range(4), times=1):
     """Put the evaluation into the database, as a worker that drew ANSWERS leaves it."""
     store = Store(workspace)
     store.register([cell])
@@ -60,20 +61,22 @@ def finish(workspace, cell):
     cell.save(folder / "cell.json")
     record_benchmarks(cell, workspace, lambda kind, **row: write(kind, attempt=attempt, **row))
     point = {"attempt": attempt, "step": 0, "fraction": evaluation.FRACTION}
-    for problem, answers in ANSWERS.items():
+    for (problem, answers), first in itertools.product(ANSWERS.items(), range(times)):
+        answers = answers * (len(digests) // 4)
+        n = len(answers)
         verdicts = "".join("u" if a is None else "c" if a == "7" else "w" for a in answers)
         write(
             "eval",
             **point,
             benchmark="aime24",
             problem=problem,
-            first=0,
-            n=4,
+            first=n * first,
+            n=n,
             seed=0,
             verdicts=verdicts,
-            stops="sssl",
-            lengths=[10] * 4,
-            digests=[1, 2, 3, 4],
+            stops="sssl" * (n // 4),
+            lengths=[10] * n,
+            digests=list(digests),
             answers=answers,
             examples=[],
         )
@@ -142,3 +145,13 @@ def test_evaluations_are_listed_with_their_sampling(workspace, exam):
     assert [(row["run"], row["seed"]) for row in rows] == [(one.id, "0"), (other.id, "1")]
     assert rows[0]["sampling"] == "T 0.6, top-p 0.95, top-k 20"
     assert rows[0]["pass@4"].startswith("1.000 [") and rows[1]["pass@4"] == ""
+
+
+def test_samples_drawn_twice_are_said_aloud(workspace, exam):
+    def warned(**drawn):
+        (card,) = scorecard.card(workspace.db, finish(workspace, asked(workspace, exam), **drawn))
+        return [note for note in card.notes if note.startswith("WARNING: 4 batches repeat")]
+
+    assert not warned(digests=range(8))
+    assert warned(digests=range(8), times=2)
+    assert not warned(digests=[1] * 8, times=2), "a policy that knows one text repeats itself"
