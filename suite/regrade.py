@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.audit import Audit, false_positives
-from benchmarks.grading import Grader
+from benchmarks.grading import Grader, extract
 from benchmarks.sampling import LETTERS, digest, read_benchmark
 from suite import editions, machine, responses, spool
 from suite.cell import Cell, Workspace
@@ -71,10 +71,11 @@ def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
     benchmark -> audit; nothing is written. Raises ValueError as `regrade` does.
     """
     golds = _golds(run, workspace)
-    said: dict[str, dict[tuple[str, str], None]] = {}  # (problem, response), each once, in order
+    said: dict[str, dict[tuple[str, str], None]] = {}  # (problem, answer), each once, in order
     for batch in responses.read(workspace.cell(run)):
         mine = said.setdefault(batch["benchmark"], {})
-        mine |= {(batch["problem"], text): None for text in batch["texts"]}
+        answers = filter(None, map(extract, batch["texts"]))
+        mine |= {(batch["problem"], f"<answer>{answer}</answer>"): None for answer in answers}
     if not said:
         raise ValueError(f"run {run} has kept no responses")
     found = {}
