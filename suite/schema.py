@@ -95,14 +95,7 @@ class Evaluate(Section):
     problems: Positive | None = None
     data_files: dict[str, str] = {}
     probe_prompts: Annotated[int, Field(ge=0)] = 64
-    preset: Annotated[str | None, Field(exclude=True)] = None  # spelled out by what it stands for
-
-    @model_validator(mode="before")
-    @classmethod
-    def _spelled_out(cls, given: Any) -> Any:
-        """What is given beside a preset comes before what the preset says."""
-        preset = given.get("preset") if isinstance(given, dict) else None
-        return PRESETS.get(preset, {}) | given if isinstance(preset, str) else given
+    preset: Annotated[str | None, Field(exclude=True)] = None  # see `spelled_out`
 
     @field_validator("preset")
     @classmethod
@@ -123,6 +116,12 @@ class Evaluate(Section):
         if any(not 0.0 <= point <= 1.0 for point in at) or sorted(set(at)) != at:
             raise ValueError("must be increasing fractions of the budget in [0, 1]")
         return at
+
+
+def spelled_out(section: dict[str, Any]) -> dict[str, Any]:
+    """A section as written with what its preset stands for; what stands beside that comes first."""
+    preset = section.get("preset")
+    return PRESETS.get(preset, {}) | section if isinstance(preset, str) else section
 
 
 class Budget(Section):
