@@ -14,11 +14,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from suite.cell import EVALUATION, Cell, Workspace
+from suite.cell import Cell, Workspace
 from suite.matrix import MatrixError, load_cells
 
 if TYPE_CHECKING:
-    from benchmarks.audit import Audit
     from suite.report import Report
 
 app = typer.Typer(
@@ -30,7 +29,6 @@ app = typer.Typer(
 )
 WATCH_SECONDS = 2.0
 SHOWN_ROWS = 1000  # of `suite sql`
-SHOWN_OFFENDERS = 20  # of a benchmark, in `suite regrade --audit`
 WIDTH_WHEN_PIPED = 160  # a log or a file has no width of its own
 
 console = Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED)
@@ -67,12 +65,13 @@ def run(
     folder has to be on storage that all nodes share.
     """
     from suite.plan import warnings
+    from suite.reports import chosen
 
     cells = load_cells(matrix)
     for line in warnings(cells):
         _say_error(line)
     failures = _run_cells(cells, Workspace(db), address, reuse)
-    _print_reports(_reports(db, cells[0].matrix))
+    _print_reports(_checked(chosen, Workspace(db), cells[0].matrix))
     for line in failures:
         _say_error(line)
     if failures:
@@ -241,7 +240,7 @@ def regrade(
     from suite import regrade as again
 
     if audit:
-        _print_audit(_checked(again.audit, Workspace(db), run))
+        _print_reports([again.audit_report(_checked(again.audit, Workspace(db), run))])
         return
     found = _checked(again.regrade, Workspace(db), run)
     changed = sum(found.changed.values())
@@ -279,7 +278,9 @@ def report(
     With --more also mean@n, pass^k and maj@k, how likely each arm improves on the baseline, the
     smallest detectable difference, and the interquartile mean over benchmarks.
     """
-    _print_reports(_reports(db, matrix, more), markdown, csv)
+    from suite.reports import chosen
+
+    _print_reports(_checked(chosen, Workspace(db), matrix, more), markdown, csv)
 
 
 @app.command()
@@ -385,31 +386,6 @@ def _checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise typer.BadParameter(str(error)) from error
 
 
-def _reports(db: Path, matrix: str = "", more: bool = False) -> list[Report]:
-    """The tables of a matrix, of all evaluations, or of one of them."""
-    from suite import scorecard
-    from suite.details import details
-    from suite.lab.outcome import names as lab_experiments
-    from suite.report import leaderboard, matrices
-
-    in_lab = lab_experiments(db)
-    known = [name for name in matrices(db) if name not in in_lab]
-    evaluated = scorecard.finished(db)
-    if matrix in in_lab:
-        raise typer.BadParameter(f"{matrix!r} is an experiment of the lab: `suite lab {matrix}`")
-    name = matrix or [*known, EVALUATION][0]
-    if name in known:
-        return leaderboard(db, name) + (details(db, name) if more else [])
-    if name == EVALUATION and evaluated:
-        return scorecard.evaluations(db)
-    if name in evaluated:
-        one = Cell.load(Workspace(db).cell(name) / "cell.json")
-        return scorecard.card(db, one, more)
-    there = ", ".join([*known, *([EVALUATION] if evaluated else []), *evaluated]) or "none"
-    wanted = f"matrix or evaluation {matrix!r}" if matrix else "matrix and no evaluation"
-    raise typer.BadParameter(f"no {wanted} in {db}; there are: {there}")
-
-
 def _print_reports(
     reports: list[Report], markdown: Path | None = None, csv: Path | None = None
 ) -> None:
@@ -424,28 +400,6 @@ def _print_reports(
         if path:
             path.write_text(text)
             console.print(f"written: {path}")
-
-
-def _print_audit(found: dict[str, Audit]) -> None:
-    """The rate of false positives on each benchmark, its offenders, and what it would make of k."""
-    from rich.table import Table
-
-    table = Table("benchmark", "gold", "taken for it")
-    for name, audit in found.items():
-        for gold, answer in audit.offenders[:SHOWN_OFFENDERS]:
-            table.add_row(*(escape(text) for text in (name, gold, answer)))
-    if table.row_count:
-        console.print(table)
-    for name, audit in found.items():
-        if not audit.pairs:
-            console.print(f"{name}: no answer that another problem's gold could be held against")
-            continue
-        alone = ", ".join(f"pass@{k} {1 - (1 - audit.high) ** k:.3f}" for k in (1, 64, 1024))
-        console.print(
-            f"{name}: {len(audit.offenders)} of {audit.pairs} answers taken for another problem's "
-            f"gold, {audit.rate:.3%} [{audit.low:.3%}, {audit.high:.3%}]; {audit.undecided} "
-            f"undecided. At the upper end wrong answers alone score up to {alone}."
-        )
 
 
 def _say_error(text: str) -> None:

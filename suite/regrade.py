@@ -19,9 +19,11 @@ from benchmarks.sampling import LETTERS, digest, read_benchmark
 from suite import editions, machine, responses, spool
 from suite.cell import Cell, Workspace
 from suite.conductor import only_conductor
+from suite.report import Report
 from suite.store import Store, connect
 
-EXAMPLES = 20  # changed verdicts shown
+EXAMPLES = 20  # changed verdicts, or false positives of a benchmark, shown
+ALONE_AT = (1, 64, 1024)  # each k for which an audit says what false positives alone would score
 _BATCH = 2048  # responses graded at a time
 
 
@@ -85,6 +87,24 @@ def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
             rows = [(p, golds[benchmark, p], text) for p, text in answers]
             found[benchmark] = false_positives(all_golds + rows, grader)
     return found
+
+
+def audit_report(found: dict[str, Audit]) -> Report:
+    """Rates with their intervals, what they would make of pass@k, and what was taken for right."""
+    columns = ["benchmark", "pairs", "taken for right", "rate", "undecided"]
+    rows, notes = [], []
+    for name, one in found.items():
+        alone = [f"{1 - (1 - one.high) ** k:.3f}" for k in ALONE_AT]
+        rate = f"{one.rate:.3%} [{one.low:.3%}, {one.high:.3%}]" if one.pairs else "nothing to ask"
+        numbers = [str(one.pairs), str(len(one.offenders)), rate, str(one.undecided)]
+        rows.append([name, *numbers, *(alone if one.pairs else [""] * len(ALONE_AT))])
+        notes += [f"{name}: {answer} for {gold}" for gold, answer in one.offenders[:EXAMPLES]]
+    intro = (
+        "Each distinct answer held against golds of other problems; brackets: 95 % interval. "
+        "alone: what wrong answers alone would score at the interval's upper end."
+    )
+    columns += [f"alone pass@{k}" for k in ALONE_AT]
+    return Report("false positives of the grader", columns, rows, [intro, *notes])
 
 
 _STORED = ("n", "seed", "verdicts", "stops", "lengths", "examples")

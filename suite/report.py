@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from suite import caveats, stats
@@ -29,11 +30,12 @@ class Report:
 
     def table(self) -> Table:
         """For the terminal."""
-        table = Table(title=self.title, caption="\n".join(self.notes), caption_justify="left")
+        notes = escape("\n".join(self.notes))
+        table = Table(title=escape(self.title), caption=notes, caption_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if number < 2 else "right")
+            table.add_column(escape(column), justify="left" if number < 2 else "right")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         return table
 
     def markdown(self) -> str:

@@ -7,7 +7,7 @@ import pytest
 from suite import evaluation
 from suite.cell import Workspace
 from suite.ledger import Budget
-from suite.regrade import apply, audit, regrade
+from suite.regrade import apply, audit, audit_report, regrade
 from suite.spool import path_of
 from suite.store import Store, connect
 from suite.worker import Recorder
@@ -98,5 +98,8 @@ def test_the_audit_holds_answers_against_other_problems_golds(run):
     assert list(found) == ["b"] and found["b"].offenders == [("3 \\%", "3")]
     assert found["b"].pairs == 5 and found["b"].rate == 1 / 5
     assert scores(workspace) == before
+    report = audit_report(found)
+    row = dict(zip(report.columns, report.rows[0], strict=True))
+    assert row["rate"].startswith("20.000% [") and report.notes[1] == "b: 3 for 3 \\%"
     with pytest.raises(ValueError, match="no run nonsense"):
         audit(workspace, "nonsense")
