@@ -18,6 +18,7 @@ from benchmarks import prompts
 from benchmarks.sampling import PRESETS, Sampling
 from suite import catalog, machine
 from suite.cell import EVALUATION, Cell, Workspace
+from suite.spool import attempts, read_from
 
 FRACTION = 1.0  # of a budget that an evaluation has not: its place in the views
 _RUN = re.compile(r"([0-9a-f]{12})(?:@(\d+))?")
@@ -158,9 +159,10 @@ def trained_on(asked: Cell, name: str, given: str, workspace: Workspace) -> Cell
     problem = catalog.dataset_problem(given, Path()) if given else None
     if problem:
         raise ValueError(f"--train-data: {problem}")
-    data = catalog.absolute(given, Path()) if given else _data_of_run(_run_of(name, workspace))
-    if not data and (before := workspace.cell(asked.id) / "cell.json").is_file():
-        data = Cell.load(before).train["dataset"]
+    if given:
+        data = catalog.absolute(given, Path())
+    else:
+        data = _data_of_run(_run_of(name, workspace)) or _data_before(workspace.cell(asked.id))
     known = {"dataset": data, "dataset_identity": _identity(data)} if data else {}
     return replace(asked, train=asked.train | known)
 
@@ -184,6 +186,16 @@ def _data_of_run(run: Cell | None) -> str:
     """What a run was trained on, while that is what it was; or ""."""
     data = run.train["dataset"] if run else ""
     return data if data and _identity(data) == run.identity.get(data) else ""
+
+
+def _data_before(folder: Path) -> str:
+    """What the last attempt at this evaluation looked for its problems in, if it could; or ""."""
+    spools = (read_from(path, 0)[0] for _, path in reversed(attempts(folder)))
+    last = next((rows for rows in spools if not any(r["kind"] == "regraded" for r in rows)), [])
+    if not any(row["kind"] == "benchmark" and row["overlapping"] is not None for row in last):
+        return ""
+    data = Cell.load(folder / "cell.json").train["dataset"]
+    return "" if catalog.dataset_problem(data, Path()) else data
 
 
 def _identity(data: str) -> str | None:

@@ -129,11 +129,23 @@ def test_overlap_is_unknown_until_the_training_set_is_named(workspace, exam, tmp
     assert "1 of 4 problems of aime24 occur in the training prompts (e-3)." in card.notes
     assert not any("not checked" in note for note in card.notes)
     assert asked(workspace, exam) == named, "it is remembered"
+    beside = tmp_path / "beside.jsonl"
+    train.rename(beside)
+    assert asked(workspace, exam).train["dataset"] == "", "but not when it is gone"
+    beside.rename(train)
     train.write_text("")
     store = Store(workspace)
     store.register([asked(workspace, exam, train_data=str(train))])
     assert store.status(cell.id) == "queued", "a training set that changed is another"
     store.close()
+
+
+def test_a_training_set_that_could_not_be_read_is_not_remembered(workspace, exam, tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"question": "?"}\n')
+    bad = asked(workspace, exam, train_data=str(tmp_path / "train.jsonl"))
+    with pytest.raises(ValueError, match="no column 'problem'"):
+        finish(workspace, bad)
+    assert asked(workspace, exam).train["dataset"] == ""
 
 
 def test_evaluations_are_listed_with_their_sampling(workspace, exam):
