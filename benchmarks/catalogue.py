@@ -189,7 +189,8 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         raise Unreachable(f"no benchmark file at {path}")
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        with path.open(encoding="utf-8") as lines:  # splitlines would cut at U+2028 in a problem
+            return [json.loads(line) for line in lines if line.strip()]
     except ValueError as error:
         raise ValueError(f"{path}: not JSON lines: {error}") from error
 

@@ -117,14 +117,17 @@ def _missing(covered: list[tuple[int, int]], sampling: Sampling) -> Iterator[tup
 def read_benchmark(path: Path) -> list[dict[str, str]]:
     """The problems of a JSON-lines file, each with id, problem and answer as strings."""
     rows = []
-    for number, line in enumerate(Path(path).read_text().splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            rows.append({key: str(row[key]) for key in ("id", "problem", "answer")})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{path}:{number}: a benchmark line is a JSON object with id, problem, answer"
-            ) from error
+    with Path(path).open(encoding="utf-8") as lines:  # splitlines would cut at U+2028 in a problem
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+                rows.append({key: str(row[key]) for key in ("id", "problem", "answer")})
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"{path}:{number}: a benchmark line is a JSON object with id, problem, answer"
+                ) from error
     return rows
 
 

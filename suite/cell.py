@@ -21,7 +21,8 @@ class Cell:
     `identity` holds content hashes of what lies outside the matrix (local models, data sets).
     `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing, and
     not `evaluate.data_files`: where a benchmark's file lies is no part of what it is. An
-    evaluation keeps its id when more is asked of it: what exists is not drawn again.
+    evaluation keeps its id when more is asked of it, or when its model's training set becomes
+    known: what exists is not drawn again.
     """
 
     matrix: str
@@ -45,6 +46,8 @@ class Cell:
             extent = ("samples", "pass_at", "predict_at", "problems")
             for key in extent:
                 content["evaluate"].pop(key, None)
+            content["train"] |= {"dataset": ""}  # for the contamination check, which draws nothing
+            content["train"].pop("dataset_identity", None)
             content.pop("budget")
             content.pop("resources")
         text = json.dumps({"format": FORMAT, **content}, sort_keys=True, default=str)

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from rich.markup import escape
 
 from suite.cell import Cell, Workspace
 from suite.matrix import MatrixError, load_cells
+
+if TYPE_CHECKING:
+    from suite.report import Report
 
 app = typer.Typer(
     help="Train, score and compare entropy remedies for RLVR at equal measured compute.",
@@ -62,12 +65,13 @@ def run(
     folder has to be on storage that all nodes share.
     """
     from suite.plan import warnings
+    from suite.reports import chosen
 
     cells = load_cells(matrix)
     for line in warnings(cells):
         _say_error(line)
     failures = _run_cells(cells, Workspace(db), address, reuse)
-    _print_report(db, cells[0].matrix)
+    _print_reports(_checked(chosen, Workspace(db), cells[0].matrix))
     for line in failures:
         _say_error(line)
     if failures:
@@ -172,6 +176,10 @@ def evaluate(  # noqa: PLR0913  options of a command line
         int | None, typer.Option(min=1, help="1024 by default, 48 for the embedded model.")
     ] = None,
     problems: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    train_data: Annotated[
+        str,
+        typer.Option(help="What MODEL was trained on, to look for the problems in; a run knows."),
+    ] = "",
     prompt_template: Annotated[
         str | None, typer.Option(help="boxed, qwen-math, or a text with {} for the problem.")
     ] = None,
@@ -184,6 +192,9 @@ def evaluate(  # noqa: PLR0913  options of a command line
         int,
         typer.Option(min=1, help="Copies of the model, side by side; samples stay the same."),
     ] = 1,
+    more: Annotated[
+        bool, typer.Option("--more", help="Print pass^k, maj@k and the noise of sampling too.")
+    ] = False,
     db: Database = DEFAULT_DB,
     address: Address = None,
 ) -> None:
@@ -192,7 +203,7 @@ def evaluate(  # noqa: PLR0913  options of a command line
     Nothing is drawn twice: killed and started again it goes on, finished it prints at once, and
     with more --samples the ones that exist already count (sample j depends on its number alone).
     """
-    from suite import evaluation
+    from suite import evaluation, scorecard
 
     given = {"samples": samples, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     one = _checked(
@@ -208,12 +219,13 @@ def evaluate(  # noqa: PLR0913  options of a command line
         seed=seed,
         resources={"gpus": gpus, "engines": engines},
     )
+    one = _checked(evaluation.trained_on, one, model, train_data, Workspace(db))
     failures = _run_cells([one], Workspace(db), address)
     for line in failures:
         _say_error(line)
     if failures:
         raise typer.Exit(1)
-    console.print(evaluation.table(db, one))
+    _print_reports(scorecard.card(db, one, more))
 
 
 @app.command()
@@ -222,13 +234,24 @@ def regrade(
     apply: Annotated[
         bool, typer.Option("--apply", help="Let the new verdicts take the old ones' place.")
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option("--audit", help="Only grade its answers against other problems' golds."),
+    ] = False,
     db: Database = DEFAULT_DB,
 ) -> None:
-    """Grade a run's stored responses again with the grader of today and show what changed."""
+    """Grade a run's stored responses again with the grader of today and show what changed.
+
+    With --audit: how often the grader takes a wrong answer for right. One in a thousand would make
+    pass@1024 of a policy that knows nothing 64 %.
+    """
     from rich.table import Table
 
     from suite import regrade as again
 
+    if audit:
+        _print_reports([again.audit_report(_checked(again.audit, Workspace(db), run))])
+        return
     found = _checked(again.regrade, Workspace(db), run)
     changed = sum(found.changed.values())
     table = Table("problem", "gold", "answer", "was", "is")
@@ -246,7 +269,16 @@ def regrade(
 
 @app.command()
 def report(
-    matrix: Annotated[str, typer.Argument(help="Name of the matrix; the latest by default.")] = "",
+    matrix: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the matrix, the latest by default; `eval` or the id of an evaluation."
+        ),
+    ] = "",
+    more: Annotated[
+        bool,
+        typer.Option("--more", help="Other readings too: pass^k, maj@k, benchmarks together."),
+    ] = False,
     db: Database = DEFAULT_DB,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown here as well.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write CSV here as well.")] = None,
@@ -257,8 +289,15 @@ def report(
         str, typer.Option(help="Of --cost: gpu_hours, tokens or steps; the budget's by default.")
     ] = "",
 ) -> None:
-    """Print the leaderboard: pass@k with intervals, entropy, length, GPU-hours, overshoot."""
-    _print_report(db, matrix, markdown, csv, unit if cost or unit else None)
+    """Print the leaderboard: pass@k with intervals, entropy, length, GPU-hours, overshoot.
+
+    With --more also mean@n, pass^k and maj@k, how likely each arm improves on the baseline, the
+    smallest detectable difference, and the interquartile mean over benchmarks.
+    """
+    from suite.reports import chosen
+
+    spent = unit if cost or unit else None
+    _print_reports(_checked(chosen, Workspace(db), matrix, more, spent), markdown, csv)
 
 
 @app.command()
@@ -364,30 +403,11 @@ def _checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise typer.BadParameter(str(error)) from error
 
 
-def _print_report(
-    db: Path,
-    matrix: str,
-    markdown: Path | None = None,
-    csv: Path | None = None,
-    cost_unit: str | None = None,
+def _print_reports(
+    reports: list[Report], markdown: Path | None = None, csv: Path | None = None
 ) -> None:
-    """The leaderboard, and with `cost_unit` ("": the budget's) the tables of matched compute."""
-    from suite import matched
-    from suite.lab.outcome import names as lab_experiments
-    from suite.report import leaderboard, matrices
-
-    in_lab = lab_experiments(db)
-    known = [name for name in matrices(db) if name not in in_lab]
-    if matrix in in_lab:
-        raise typer.BadParameter(f"{matrix!r} is an experiment of the lab: `suite lab {matrix}`")
-    name = matrix or (known[0] if known else "")
-    if name not in known:
-        raise typer.BadParameter(f"no matrix {name!r} in {db}; there are: {', '.join(known)}")
-    reports = leaderboard(db, name)
-    if cost_unit is not None:
-        reports += _checked(matched.reports, db, name, cost_unit or None)
     if not reports:
-        console.print(f"{name}: nothing has been evaluated yet; `suite status` shows how far it is")
+        console.print("nothing has been evaluated yet; `suite status` shows how far it is")
     for one in reports:
         console.print(one.table())
     for path, text in (

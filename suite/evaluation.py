@@ -2,29 +2,23 @@
 
 An evaluation is a cell like any other: its content is its id, a worker runs it, its spool and its
 texts lie in its folder. What distinguishes it is that nothing is trained; `algorithm` is "eval".
+Here it is put together from the command line; `suite.evaluator` draws and grades in the worker,
+`suite.scorecard` says what came out.
 """
 
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.table import Table
-
 from algorithms import nearest
 from benchmarks import prompts
-from benchmarks.grading import Grader
-from benchmarks.sampling import PRESETS, Sampling, batches, evaluate
-from suite import catalog, editions, machine, stats
+from benchmarks.sampling import PRESETS, Sampling
+from suite import catalog, machine
 from suite.cell import EVALUATION, Cell, Workspace
 from suite.spool import attempts, read_from
-from suite.store import connect
 
 FRACTION = 1.0  # of a budget that an evaluation has not: its place in the views
 _RUN = re.compile(r"([0-9a-f]{12})(?:@(\d+))?")
@@ -77,6 +71,7 @@ def from_options(
     _check(benchmarks, settings)
     if resources["gpus"] % resources["engines"] and machine.device() == "gpu":
         raise ValueError(f"{resources['gpus']} GPUs cannot be shared by --engines evenly")
+    prompting = _as_trained(prompting, _run_of(name, workspace))
     template = prompts.template(prompting.template)
     if template and prompting.chat:
         raise ValueError("--prompt-template is not used with --chat-template: drop one of them")
@@ -151,6 +146,63 @@ def resolve(name: str, workspace: Workspace) -> tuple[str, str]:
     return str(folder / f"step_{chosen:06d}"), f"{run}@{chosen}"
 
 
+def trained_on(asked: Cell, name: str, given: str, workspace: Workspace) -> Cell:
+    """The evaluation of `name` with the training set that its problems are looked for in.
+
+    That is what was given, else what the run that `name` stands for was trained on, else what was
+    given for this evaluation before; none where nobody knows, or where a run's data is gone or has
+    changed since. It is no part of the evaluation's id: nothing is drawn again.
+
+    Raises:
+        ValueError: what was given cannot be a training set.
+    """
+    problem = catalog.dataset_problem(given, Path()) if given else None
+    if problem:
+        raise ValueError(f"--train-data: {problem}")
+    if given:
+        data = catalog.absolute(given, Path())
+    else:
+        data = _data_of_run(_run_of(name, workspace)) or _data_before(workspace.cell(asked.id))
+    known = {"dataset": data, "dataset_identity": _identity(data)} if data else {}
+    return replace(asked, train=asked.train | known)
+
+
+def _run_of(name: str, workspace: Workspace) -> Cell | None:
+    """The run that `name` stands for."""
+    match = _RUN.fullmatch(name)
+    described = workspace.cell(match[1]) / "cell.json" if match else None
+    return Cell.load(described) if described and described.is_file() else None
+
+
+def _as_trained(prompting: Prompting, run: Cell | None) -> Prompting:
+    """A run's policy is asked as it was in training, unless something else was asked for."""
+    if run is None or prompting.template or prompting.chat:
+        return prompting
+    template, chat = run.train.get("prompt_template"), run.train.get("chat_template", False)
+    return replace(prompting, template=template, chat=chat)
+
+
+def _data_of_run(run: Cell | None) -> str:
+    """What a run was trained on, while that is what it was; or ""."""
+    data = run.train["dataset"] if run else ""
+    return data if data and _identity(data) == run.identity.get(data) else ""
+
+
+def _data_before(folder: Path) -> str:
+    """What the last attempt at this evaluation looked for its problems in, if it could; or ""."""
+    spools = (read_from(path, 0)[0] for _, path in reversed(attempts(folder)))
+    last = next((rows for rows in spools if not any(r["kind"] == "regraded" for r in rows)), [])
+    if not any(row["kind"] == "benchmark" and row["overlapping"] is not None for row in last):
+        return ""
+    data = Cell.load(folder / "cell.json").train["dataset"]
+    return "" if catalog.dataset_problem(data, Path()) else data
+
+
+def _identity(data: str) -> str | None:
+    """The content hash of a training set; None of a hub id, which stands for itself."""
+    return catalog.identity([data]).get(data)
+
+
 def cell(
     model: str,
     label: str,
@@ -195,196 +247,3 @@ def cell(
         resources={"accelerator": None, **resources},
         identity=catalog.identity([model, *benchmarks], files),
     )
-
-
-# In the worker ------------------------------------------------------------------------------
-
-
-def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
-    """Sample and grade what earlier attempts have not, telling `write` of each batch."""
-    from algorithms.openrlhf import cpu
-
-    cpu.prepare_process()
-    from benchmarks.engine import Engine, Replicas
-
-    settings, prompting = cell.evaluate, cell.train
-    sampling = sampling_of(settings)
-    paths = editions.benchmark_paths(cell, workspace)
-    files = {name: Path(path) for name, path in paths.items()}
-    done = drawn(workspace.cell(cell.id))
-    mine = {
-        name: {(problem, first): n for (of, problem, first), n in done.items() if of == name}
-        for name in files
-    }
-    total = sum(n for path in files.values() for *_, n in batches(path, sampling))
-    missing = sum(
-        n for name, path in files.items() for *_, n in batches(path, sampling, mine[name])
-    )
-    model = catalog.model_path(cell.model, workspace.models)
-    on_cpu = machine.device() == "cpu"
-    given = {
-        "context": prompting["max_prompt_tokens"] + sampling.max_new_tokens,
-        "cpu": on_cpu,
-        "template": prompting["prompt_template"],
-        "chat": prompting["chat_template"],
-    }
-    gpus, count = cell.resources["gpus"], cell.resources["engines"]
-    if count > 1:
-        share = 0 if on_cpu else gpus // count
-        engines = Replicas(count, share, cpu.prepare_process, model, **given)
-    else:
-        engines = nullcontext(Engine(model, gpus=gpus, **given))
-    meter = _Meter(total, total - missing)
-    write("sampling", wanted=total, existing=total - missing)
-    point = {"step": 0, "fraction": FRACTION}
-    with engines as engine, Grader() as grader:
-        grader.start()
-        for name, path in files.items():
-            records = evaluate(
-                engine.generate, grader, path, name, sampling, seed=cell.seed, done=mine[name]
-            )
-            for record in records:
-                write("eval", **point, **record)
-                if meter.add(record["n"], sum(record["lengths"])):
-                    write("progress", budget_fraction=meter.fraction, text=meter.text)
-    write("evaluated", **point, samples=total, seconds=meter.seconds, tokens=meter.tokens)
-
-
-def sampling_of(settings: dict[str, Any]) -> Sampling:
-    """The `evaluate` section of a cell as sampling settings."""
-    names = ("samples", "max_new_tokens", "temperature", "top_p", "top_k", "problems")
-    return Sampling(**{name: settings[name] for name in names})
-
-
-def drawn(folder: Path) -> dict[tuple[str, str, int], int]:
-    """(benchmark, problem, first) -> samples, of the batches in a cell's spools."""
-    return {
-        (row["benchmark"], row["problem"], row["first"]): row["n"]
-        for _, path in attempts(folder)
-        for row in read_from(path, 0)[0]
-        if row["kind"] == "eval"
-    }
-
-
-class _Meter:
-    """Progress, throughput and time left, said at most every two seconds."""
-
-    def __init__(self, total: int, done: int):
-        self._total, self._done, self._before = total, done, done
-        self._start = self._said = time.monotonic()
-        self.tokens = 0
-
-    def add(self, samples: int, tokens: int) -> bool:
-        """Count a batch; whether it is time to say so."""
-        self._done += samples
-        self.tokens += tokens
-        now = time.monotonic()
-        due = now - self._said > 2 or self._done == self._total
-        if due:
-            self._said = now
-        return due
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._start
-
-    @property
-    def fraction(self) -> float:
-        return self._done / self._total
-
-    @property
-    def text(self) -> str:
-        """ "5120/30720 samples, 480/s, 6,100 tokens/s, 53 s left"."""
-        rate = (self._done - self._before) / max(self.seconds, 1e-9)
-        left = (self._total - self._done) / rate
-        return (
-            f"{self._done}/{self._total} samples, {rate:.0f}/s, "
-            f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s, {left:.0f} s left"
-        )
-
-
-# On the terminal ----------------------------------------------------------------------------
-
-
-def table(db: Path, cell: Cell) -> Table:
-    """The scores of a finished evaluation, with what has to be known to read them."""
-    shown = Table(title=f"{cell.arm}, seed {cell.seed}", caption_justify="left")
-    with connect(db) as connection:
-        scores = connection.execute(
-            "SELECT benchmark, k, score, low, high FROM data.scores WHERE run = ?", [cell.id]
-        ).fetchall()
-        quality = connection.execute(
-            """SELECT benchmark, count(*), sum(n), sum(tokens) / sum(n), sum(truncated) / sum(n),
-                      sum(unparsed) / sum(n), sum(timeout) / sum(n), avg(unique_responses / n)
-                 FROM evals WHERE run = ? AND n >= ? GROUP BY benchmark ORDER BY benchmark""",
-            [cell.id, cell.evaluate["samples"]],
-        ).fetchall()
-        majorities = _majorities(connection, cell.id)
-        predicted = _predictions(connection, cell)
-    ks = sorted({k for _, k, *_ in scores})
-    for column in ("benchmark", "problems", "samples", *(f"pass@{k}" for k in ks), "maj@n"):
-        shown.add_column(column, justify="left" if column == "benchmark" else "right")
-    for column in ("tokens", "truncated", "no answer", "undecided", "different"):
-        shown.add_column(column, justify="right")
-    for benchmark, problems, samples, tokens, *shares in quality:
-        mine = {k: rest for name, k, *rest in scores if name == benchmark}
-        shown.add_row(
-            benchmark,
-            str(problems),
-            str(samples),
-            *("{:.3f} [{:.3f}, {:.3f}]".format(*mine[k]) if k in mine else "" for k in ks),
-            f"{majorities[benchmark]:.3f}",
-            f"{tokens:.1f}",
-            *(f"{share:.1%}" for share in shares),
-        )
-    notes = [
-        "Brackets: 95 % interval over problems. Truncated, unanswered and undecided responses "
-        "count as wrong. maj@n: the most frequent answer is right."
-    ]
-    if cell.evaluate["samples"] in ks:
-        k = cell.evaluate["samples"]
-        notes.append(f"pass@{k} is k = n: a coin flip per problem at the margin.")
-    shown.caption = "\n".join(notes + predicted)
-    return shown
-
-
-def _majorities(connection: Any, run: str) -> dict[str, float]:
-    """maj@n of each benchmark: the mean over problems, all of a problem's samples voting."""
-    rows = connection.execute(
-        """WITH votes AS (
-               SELECT benchmark, problem, unnest(answers) AS answer,
-                      unnest(string_split(verdicts, '')) AS verdict
-                 FROM data.batches WHERE run = ?)
-           SELECT benchmark, problem, answer, count(*), bool_or(verdict = 'c')
-             FROM votes GROUP BY ALL ORDER BY ALL""",
-        [run],
-    ).fetchall()
-    problems: dict[tuple[str, str], list[tuple[str | None, int, bool]]] = {}
-    for benchmark, problem, *vote in rows:
-        problems.setdefault((benchmark, problem), []).append(tuple(vote))
-    found: dict[str, list[float]] = {}
-    rng = np.random.default_rng(0)  # k = n is exact and draws nothing
-    for (benchmark, _), votes in problems.items():
-        silent = sum(count for answer, count, _ in votes if answer is None)
-        counts = [count for answer, count, _ in votes if answer is not None]
-        right = [correct for answer, _, correct in votes if answer is not None]
-        n = silent + sum(counts)
-        share = stats.majority_at_k(counts, right, n, rng=rng, silent=silent)
-        found.setdefault(benchmark, []).append(share)
-    return {benchmark: float(np.mean(shares)) for benchmark, shares in found.items()}
-
-
-def _predictions(connection: Any, cell: Cell) -> list[str]:
-    """A line for each k beyond the samples: an estimate, and labelled as one."""
-    counts = connection.execute(
-        """SELECT benchmark, list(n ORDER BY problem), list(correct ORDER BY problem)
-             FROM evals WHERE run = ? AND n >= ? GROUP BY benchmark ORDER BY benchmark""",
-        [cell.id, cell.evaluate["samples"]],
-    ).fetchall()
-    rng = np.random.default_rng(0)
-    return [
-        f"{benchmark}: {stats.predict_pass_at_k(n, correct, k, rng=rng)}."
-        for benchmark, n, correct in counts
-        for k in cell.evaluate["predict_at"]
-        if k > min(n)
-    ]

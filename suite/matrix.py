@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 import algorithms
 from suite import catalog
 from suite.cell import Cell
-from suite.schema import Budget, Evaluate, Matrix, Resources, Section, Train
+from suite.schema import Budget, Evaluate, Matrix, Resources, Section, Train, spelled_out
 
 
 class MatrixError(ValueError):
@@ -170,7 +170,8 @@ class _Reader:
             if not isinstance(own, dict):
                 self._problem((*where, name), f"must be a mapping, got {own!r}")
                 return []
-            contents[name] = _defaults(name, matrix, body) | getattr(matrix, name) | own
+            written = spelled_out(getattr(matrix, name)) | spelled_out(own)
+            contents[name] = _defaults(name, matrix, body) | written
             places[name] = _at(name, own=own, override=(*where, name))
         model = body.pop("model", None)
         if model is not None:

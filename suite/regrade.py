@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.grading import Grader
+from benchmarks.audit import Audit, false_positives
+from benchmarks.grading import Grader, extract
 from benchmarks.sampling import LETTERS, digest, read_benchmark
 from suite import editions, machine, responses, spool
 from suite.cell import Cell, Workspace
 from suite.conductor import only_conductor
+from suite.report import Report
 from suite.store import Store, connect
 
-EXAMPLES = 20  # changed verdicts shown
+EXAMPLES = 20  # changed verdicts, or false positives of a benchmark, shown
+ALONE_AT = (1, 64, 1024)  # each k for which an audit says what false positives alone would score
 _BATCH = 2048  # responses graded at a time
 
 
@@ -41,10 +44,7 @@ def regrade(workspace: Workspace, run: str) -> Regraded:
         ValueError: there is no such run here, or it has kept no responses.
     """
     folder = workspace.cell(run)
-    if not (folder / "cell.json").is_file():
-        raise ValueError(f"no run {run} in {workspace.root / 'cells'}")
-    cell = Cell.load(folder / "cell.json")
-    golds = _golds(cell, workspace)
+    golds = _golds(run, workspace)
     with connect(workspace.db) as connection:
         stored = {
             tuple(row[:5]): dict(zip(_STORED, row[5:], strict=True))
@@ -65,6 +65,46 @@ def regrade(workspace: Workspace, run: str) -> Regraded:
     if not found.responses:
         raise ValueError(f"run {run} has kept no responses")
     return found
+
+
+def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
+    """How often the grader takes the run's own answers for the golds of other problems.
+
+    benchmark -> audit; nothing is written. Raises ValueError as `regrade` does.
+    """
+    golds = _golds(run, workspace)
+    said: dict[str, dict[tuple[str, str], None]] = {}  # (problem, answer), each once, in order
+    for batch in responses.read(workspace.cell(run)):
+        mine = said.setdefault(batch["benchmark"], {})
+        answers = filter(None, map(extract, batch["texts"]))
+        mine |= {(batch["problem"], f"<answer>{answer}</answer>"): None for answer in answers}
+    if not said:
+        raise ValueError(f"run {run} has kept no responses")
+    found = {}
+    with Grader() as grader:
+        for benchmark, answers in sorted(said.items()):
+            all_golds = [(p, gold, "") for (name, p), gold in golds.items() if name == benchmark]
+            rows = [(p, golds[benchmark, p], text) for p, text in answers]
+            found[benchmark] = false_positives(all_golds + rows, grader)
+    return found
+
+
+def audit_report(found: dict[str, Audit]) -> Report:
+    """Rates with their intervals, what they would make of pass@k, and what was taken for right."""
+    columns = ["benchmark", "pairs", "taken for right", "rate", "undecided"]
+    rows, notes = [], []
+    for name, one in found.items():
+        alone = [f"{1 - (1 - one.high) ** k:.3f}" for k in ALONE_AT]
+        rate = f"{one.rate:.3%} [{one.low:.3%}, {one.high:.3%}]" if one.pairs else "nothing to ask"
+        numbers = [str(one.pairs), str(len(one.offenders)), rate, str(one.undecided)]
+        rows.append([name, *numbers, *(alone if one.pairs else [""] * len(ALONE_AT))])
+        notes += [f"{name}: {answer} for {gold}" for gold, answer in one.offenders[:EXAMPLES]]
+    intro = (
+        "Each distinct answer held against golds of other problems; brackets: 95 % interval. "
+        "alone: what wrong answers alone would score at the interval's upper end."
+    )
+    columns += [f"alone pass@{k}" for k in ALONE_AT]
+    return Report("false positives of the grader", columns, rows, [intro, *notes])
 
 
 _STORED = ("n", "seed", "verdicts", "stops", "lengths", "examples")
@@ -114,12 +154,16 @@ def _compare(
     )
 
 
-def _golds(cell: Cell, workspace: Workspace) -> dict[tuple[str, str], str]:
-    golds = {}
-    for name, path in editions.benchmark_paths(cell, workspace).items():
-        for row in read_benchmark(Path(path)):
-            golds[name, row["id"]] = row["answer"]
-    return golds
+def _golds(run: str, workspace: Workspace) -> dict[tuple[str, str], str]:
+    """(benchmark, problem) -> gold, of what a run was scored on."""
+    described = workspace.cell(run) / "cell.json"
+    if not described.is_file():
+        raise ValueError(f"no run {run} in {workspace.root / 'cells'}")
+    return {
+        (name, row["id"]): row["answer"]
+        for name, path in editions.benchmark_paths(Cell.load(described), workspace).items()
+        for row in read_benchmark(Path(path))
+    }
 
 
 def _parts(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:

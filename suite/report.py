@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
-from benchmarks import catalogue
-from suite import stats
+from suite import caveats, stats
 from suite.store import connect
 
 
@@ -30,11 +30,12 @@ class Report:
 
     def table(self) -> Table:
         """For the terminal."""
-        table = Table(title=self.title, caption="\n".join(self.notes), caption_justify="left")
+        notes = escape("\n".join(self.notes))
+        table = Table(title=escape(self.title), caption=notes, caption_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if number < 2 else "right")
+            table.add_column(escape(column), justify="left" if number < 2 else "right")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         return table
 
     def markdown(self) -> str:
@@ -66,16 +67,19 @@ def matrices(db: Path) -> list[str]:
 def leaderboard(db: Path, matrix: str) -> list[Report]:
     """Two reports a benchmark and model: the scores, and the arms against the baseline."""
     with connect(db) as connection:
-        found = connection.execute(
-            "SELECT DISTINCT benchmark, model FROM pass_at_k WHERE matrix = ? ORDER BY ALL",
-            [matrix],
-        ).fetchall()
         reports = []
-        for benchmark, model in found:
-            scores = Scores.read(connection, matrix, benchmark, model)
+        for scores in scored(connection, matrix):
             reports.append(_scores(connection, scores))
             reports += _against_baseline(scores)
         return reports
+
+
+def scored(connection: Any, matrix: str) -> list[Scores]:
+    """The counts of each benchmark and model that a matrix has been evaluated on."""
+    found = connection.execute(
+        "SELECT DISTINCT benchmark, model FROM pass_at_k WHERE matrix = ? ORDER BY ALL", [matrix]
+    ).fetchall()
+    return [Scores.read(connection, matrix, benchmark, model) for benchmark, model in found]
 
 
 @dataclass(frozen=True)
@@ -125,15 +129,31 @@ class Scores:
         names = list(dict.fromkeys(arm for arm, _ in self.arms))
         return sorted(names, key=lambda arm: -self.of(arm, self.ks[0]).mean())
 
-    def of(self, arm: str | None, k: int, seeds: list[int] | None = None) -> NDArray[np.float64]:
-        """pass@k of an arm (None: the base model), [seeds, problems]."""
+    @property
+    def title(self) -> str:
+        """ "quickstart: arithmetic, arithmetic-tiny"."""
+        return f"{self.matrix}: {self.benchmark}, {Path(self.model).name}"
+
+    def of(
+        self,
+        arm: str | None,
+        k: int,
+        seeds: list[int] | None = None,
+        of: Callable[..., NDArray[np.float64]] = stats.pass_at_k,
+    ) -> NDArray[np.float64]:
+        """pass@k, or what `of` gives, of an arm (None: the base model), [seeds, problems]."""
         if arm is None:
             counts = [self.base[seed] for seed in seeds or sorted(self.base)]
         else:
             counts = [self.arms[arm, seed] for seed in seeds or self.seeds(arm)]
         problems = sorted(set.intersection(*(set(one) for one in counts)))
         tables = [np.array([one[problem] for problem in problems]) for one in counts]
-        return np.array([stats.pass_at_k(table[:, 0], table[:, 1], k) for table in tables])
+        return np.array([of(table[:, 0], table[:, 1], k) for table in tables])
+
+    def compared(self, k: int, against: str, seeds: list[int]) -> list[stats.Comparison]:
+        """Each other arm with `against` at pass@k, on the same problems and seeds."""
+        tables = {arm: self.of(arm, k, seeds) for arm in self.names()}
+        return stats.compare_arms(tables, against, rng=self.rng(k, "baseline"))
 
     def rng(self, *names: object) -> np.random.Generator:
         """The same numbers give the same intervals."""
@@ -172,8 +192,7 @@ def _scores(connection: Any, scores: Scores) -> Report:
             rows.append([arm, label, *cells, *_texts((entropy, length)), *cost])
     columns = ["arm", "seed", *(f"pass@{k}" for k in scores.ks)]
     columns += ["entropy", "length", "GPU-hours", "overshoot", "steps"]
-    title = f"{scores.matrix}: {scores.benchmark}, {Path(scores.model).name}"
-    return Report(title, columns, rows, _notes(connection, scores))
+    return Report(scores.title, columns, rows, _notes(connection, scores))
 
 
 def _run_numbers(connection: Any, scores: Scores) -> dict[tuple[str, int], dict[str, tuple]]:
@@ -247,10 +266,10 @@ def _notes(connection: Any, scores: Scores) -> list[str]:
 
 def _floor(scores: Scores) -> list[str]:
     """What guessing scores, where the answers are few enough to guess."""
-    known = catalogue.known().get(scores.benchmark)
-    if known is None or known.floor is None:
+    floor = caveats.guessing(scores.benchmark, scores.ks)
+    if floor is None:
         return []
-    guessed = ", ".join(f"pass@{k} {1 - (1 - known.floor) ** k:.3f}" for k in scores.ks)
+    guessed = ", ".join(f"pass@{k} {share:.3f}" for k, share in zip(scores.ks, floor, strict=True))
     return [f"Guessing among all possible answers scores {guessed}."]
 
 
@@ -265,14 +284,9 @@ def _overlap(connection: Any, scores: Scores) -> list[str]:
         [scores.matrix, scores.benchmark, scores.model],
     ).fetchall()
     notes = []
-    for overlapping, problems, ids, arms in found:
+    for *what, arms in found:
         whose = "the training prompts" if len(found) == 1 else f"the training prompts of {arms}"
-        first = ", ".join(json.loads(ids)[:5]) + (", ..." if overlapping > 5 else "")
-        which = f" ({first})" if overlapping else ""
-        text = (
-            f"{overlapping} of {problems} problems of {scores.benchmark} occur in {whose}{which}."
-        )
-        notes.append(text)
+        notes.append(caveats.overlap(scores.benchmark, *what, whose))
     return notes
 
 
@@ -290,21 +304,27 @@ def _comparisons_with_base(scores: Scores) -> list[str]:
     return notes
 
 
+def baseline(scores: Scores) -> tuple[str, list[int]]:
+    """What arms are compared with, GRPO or the first arm, and the seeds that all of them have.
+
+    No seeds without an arm to compare.
+    """
+    arms = scores.names()
+    against = "grpo" if "grpo" in arms else next(iter(scores.arms), ("", 0))[0]
+    if len(arms) < 2:
+        return against, []
+    return against, sorted(set.intersection(*(set(scores.seeds(arm)) for arm in arms)))
+
+
 def _against_baseline(scores: Scores) -> list[Report]:
     """Each arm's paired difference from GRPO (or the first arm), corrected for their number."""
-    arms = scores.names()
-    if len(arms) < 2:
-        return []
-    first = next(iter(scores.arms))[0]
-    baseline = "grpo" if "grpo" in arms else first
-    shared = sorted(set.intersection(*(set(scores.seeds(arm)) for arm in arms)))
+    against, shared = baseline(scores)
     if not shared:
         return []
-    rows: dict[str, list[str]] = {arm: [arm] for arm in arms if arm != baseline}
+    rows: dict[str, list[str]] = {arm: [arm] for arm in scores.names() if arm != against}
     smallest = {}
     for k in scores.ks:
-        tables = {arm: scores.of(arm, k, shared) for arm in arms}
-        for found in stats.compare_arms(tables, baseline, rng=scores.rng(k, "baseline")):
+        for found in scores.compared(k, against, shared):
             said = found.verdict.split()[0] if found.shown else "not shown"
             rows[found.arm].append(
                 f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {said}"
@@ -313,13 +333,13 @@ def _against_baseline(scores: Scores) -> list[Report]:
     together = " together" if len(rows) > 1 else ""
     sizes = ", ".join(f"±{size:.3f} at pass@{k}" for k, size in smallest.items())
     notes = [
-        f"Difference from {baseline} on the same problems{_seeds_text(shared)}; the intervals hold "
+        f"Difference from {against} on the same problems{_seeds_text(shared)}; the intervals hold "
         f"at 95 %{together} (Bonferroni), and Holm's test agrees where a winner is named.",
         f"What a comparison as noisy as these would show in four of five repetitions: {sizes}.",
     ]
     if len(shared) == 1:
         notes.append("One seed: nothing here says that another seed would agree.")
-    title = f"{scores.matrix}: {scores.benchmark}, {Path(scores.model).name}: against {baseline}"
+    title = f"{scores.title}: against {against}"
     columns = ["arm", *(f"pass@{k}" for k in scores.ks)]
     return [Report(title, columns, list(rows.values()), notes)]
 

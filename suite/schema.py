@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from algorithms import nearest
 from benchmarks import prompts
+from benchmarks.sampling import PRESETS
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -93,6 +95,14 @@ class Evaluate(Section):
     problems: Positive | None = None
     data_files: dict[str, str] = {}
     probe_prompts: Annotated[int, Field(ge=0)] = 64
+    preset: Annotated[str | None, Field(exclude=True)] = None  # see `spelled_out`
+
+    @field_validator("preset")
+    @classmethod
+    def _known_preset(cls, preset: str | None) -> str | None:
+        if preset is not None and preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}: {nearest(preset, list(PRESETS))}")
+        return preset
 
     @model_validator(mode="after")
     def _greedy_is_one_sample(self) -> Evaluate:
@@ -106,6 +116,12 @@ class Evaluate(Section):
         if any(not 0.0 <= point <= 1.0 for point in at) or sorted(set(at)) != at:
             raise ValueError("must be increasing fractions of the budget in [0, 1]")
         return at
+
+
+def spelled_out(section: dict[str, Any]) -> dict[str, Any]:
+    """A section as written with what its preset stands for; what stands beside that comes first."""
+    preset = section.get("preset")
+    return PRESETS.get(preset, {}) | section if isinstance(preset, str) else section
 
 
 class Budget(Section):

@@ -245,9 +245,9 @@ class Store:
                     gpus, resources, identity, status, attempts, created, updated)
                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', 0, now(), now())
                    ON CONFLICT DO UPDATE SET evaluate = excluded.evaluate,
-                       budget = excluded.budget,
-                       status = CASE WHEN evaluate = excluded.evaluate THEN status
-                                     ELSE 'queued' END""",
+                       train = excluded.train, budget = excluded.budget,
+                       status = CASE WHEN evaluate = excluded.evaluate AND train = excluded.train
+                                     THEN status ELSE 'queued' END""",
                 [
                     cell.id,
                     cell.algorithm,

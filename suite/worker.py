@@ -31,7 +31,7 @@ import algorithms
 from algorithms.openrlhf.flags import command_line
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
-from suite import catalog, editions, evaluation, machine
+from suite import catalog, editions, evaluator, machine
 from suite.cell import TABULAR, Cell, Workspace
 from suite.faults import names
 from suite.ledger import Budget, Ledger
@@ -281,7 +281,7 @@ def _alone(cell: Cell, workspace: Workspace, recorder: Recorder) -> None:
     else:
         materialise(cell, workspace, lambda text: recorder.write("note", text=text))
         recorder.starting()
-        evaluation.run(cell, workspace, recorder.write)
+        evaluator.run(cell, workspace, recorder.write)
     recorder.write("done")
 
 
@@ -328,7 +328,7 @@ def _experiment(cell: Cell, workspace: Workspace, make_recorder: Callable[[], Re
 
     settings = cell.evaluate
     longest = settings["max_new_tokens"] or cell.train["max_new_tokens"]
-    sampling = evaluation.sampling_of(settings | {"max_new_tokens": longest})
+    sampling = evaluator.sampling_of(settings | {"max_new_tokens": longest})
     return Experiment(
         algorithm=algorithms.load(cell.algorithm, **cell.settings),
         folder=workspace.cell(cell.id),

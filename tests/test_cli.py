@@ -203,9 +203,22 @@ def test_report_as_markdown_and_csv(suite, history):
     assert "| grpo | 0 | 1.000 [" in (history / "r.md").read_text()
 
 
+def test_report_with_more(suite, history):
+    short, more = (suite("report", *option).stdout for option in ((), ("--more",)))
+    assert "pass^4" in more and "detectable pass@4" in more and "pass^4" not in short
+
+
 def test_report_of_an_unknown_matrix(suite, history):
     result = suite("report", "nonsense")
     assert result.returncode == 2 and "there are: m" in " ".join(result.stderr.split())
+
+
+def test_report_of_a_database_in_which_nothing_was_scored(suite, folder):
+    store = Store(Workspace(folder / "runs.db"))
+    store.close()
+    result = suite("report")
+    assert result.returncode == 2
+    assert "no matrix and no evaluation in runs.db" in " ".join(result.stderr.split())
 
 
 def test_status(suite, history):

@@ -1,5 +1,6 @@
 """`suite eval` on the real vLLM: killed, resumed, extended, on one engine or two; nothing twice."""
 
+import json
 import os
 import re
 import signal
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from suite import evaluation, responses
+from benchmarks import prompts
+from suite import evaluation, evaluator, responses
 from suite.cell import Workspace
 from suite.evaluation import Prompting
+from suite.matrix import load_cells
 from suite.store import connect
 
 PROBLEMS, SAMPLES = 30, 1024
@@ -64,6 +67,14 @@ def test_more_samples_are_the_same_evaluation_and_other_sampling_another(workspa
         ({"sampling": {"top_p": 0.0}}, "--top-p is above 0"),
         ({"sampling": {"temperature": 0.0}}, "temperature 0 always gives the same answer"),
         ({"prompting": Prompting(template="Solve")}, "unknown prompt template 'Solve'"),
+        (
+            {"sampling": {"samples": 16, "max_new_tokens": 81}},
+            "a prompt of 48 and a response of 81 tokens exceed the context of arithmetic-tiny, 128",
+        ),
+        (
+            {"prompting": Prompting(max_prompt_tokens=100)},
+            "a prompt of 100 and a response of 40 tokens exceed the context",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_in_one_line(workspace, changed, message):
@@ -82,16 +93,66 @@ def test_a_step_of_a_run_is_a_model(workspace):
         evaluation.resolve(f"{run}@7", workspace)
 
 
+def test_lengths_may_fill_the_context_and_are_bounded_only_where_it_is_known(workspace, tmp_path):
+    longest = {"samples": 16, "max_new_tokens": 80}  # and prompts of 48, in a context of 128
+    assert options(workspace, sampling=longest).evaluate["max_new_tokens"] == 80
+    for context, fits in ((5120, True), (5119, False), (None, True)):
+        config = {} if context is None else {"max_position_embeddings": context}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        if fits:
+            found = options(workspace, str(tmp_path))
+            assert found.evaluate["max_new_tokens"] == 4096
+            assert found.train["max_prompt_tokens"] == 1024
+        else:
+            with pytest.raises(ValueError, match=r"exceed the context of .*, 5119 tokens"):
+                options(workspace, str(tmp_path))
+
+
+def test_a_run_knows_what_it_was_trained_on_while_it_is_what_it_was(workspace, tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"problem": "1+1="}\n')
+    (tmp_path / "m.yaml").write_text(
+        "name: m\nmodel: arithmetic-tiny\nbudget: {steps: 4}\narms: {grpo: {}}\n"
+        "train: {dataset: train.jsonl, prompt_template: boxed, max_new_tokens: 8}\n"
+    )
+    (run,) = load_cells(tmp_path / "m.yaml")
+    (workspace.cell(run.id) / "policies" / "step_000004").mkdir(parents=True)
+    (workspace.cell(run.id) / "policies" / "step_000004" / "config.json").write_text("{}")
+    run.save(workspace.cell(run.id) / "cell.json")
+
+    def known(name, given=""):
+        asked = options(workspace, name)
+        found = evaluation.trained_on(asked, name, given, workspace)
+        assert found.id == asked.id
+        return found.train["dataset"]
+
+    mine = str(tmp_path / "train.jsonl")
+    assert known(run.id) == known(f"{run.id}@4") == mine
+    assert known(run.id, "arithmetic") == "arithmetic", "what is given comes first"
+    assert known("arithmetic-tiny") == "" and known("arithmetic-tiny", mine) == mine
+    (tmp_path / "train.jsonl").write_text('{"problem": "1+2="}\n')
+    assert known(run.id) == "", "it was trained on something else"
+    (tmp_path / "train.jsonl").unlink()
+    assert known(run.id) == ""
+    as_trained = options(workspace, run.id).train["prompt_template"]
+    assert as_trained == run.train["prompt_template"] == prompts.template("boxed")
+    otherwise = options(workspace, run.id, prompting=Prompting(template="none"))
+    assert otherwise.train["prompt_template"] is None
+    with pytest.raises(ValueError, match=r"--train-data: no data set at .*train\.jsonl"):
+        known(run.id, "train.jsonl")
+    with pytest.raises(ValueError, match="--train-data: unknown data set 'aritmetic': did you"):
+        known("arithmetic-tiny", "aritmetic")
+
+
 # On the real engine ------------------------------------------------------------------------
 
 
-def suite_eval(folder, samples, env, engines=1):
+def suite_eval(folder, samples, env, *more, engines=1):
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "suite.cli", "eval", "arithmetic-tiny"),
             *("--engines", str(engines)),
             *("--benchmarks", "arithmetic", "--problems", str(PROBLEMS)),
-            *("--samples", str(samples), "--pass-at", f"1,8,64,{SAMPLES}"),
+            *("--samples", str(samples), "--pass-at", f"1,8,64,{SAMPLES}", *more),
         ],
         cwd=folder,
         env=env,
@@ -113,13 +174,13 @@ def story(arithmetic_model, model_cache, tmp_path_factory, repo):
     (cell,) = (folder / "runs" / "cells").iterdir()
     conductor = suite_eval(folder, SAMPLES, env, engines=2)
     deadline = time.monotonic() + 300
-    while len(evaluation.drawn(cell)) < PROBLEMS + 70:
+    while len(evaluator.drawn(cell)) < PROBLEMS + 70:
         assert conductor.poll() is None and time.monotonic() < deadline, conductor.stdout.read()
         time.sleep(0.05)
     conductor.send_signal(signal.SIGKILL)
     conductor.wait()
     time.sleep(1)  # the worker dies with it
-    at_kill = evaluation.drawn(cell)
+    at_kill = evaluator.drawn(cell)
     last = suite_eval(folder, SAMPLES, env)
     outputs.append(last.communicate()[0])
     assert last.returncode == 0, outputs
@@ -135,7 +196,7 @@ def query(story, sql):
 def test_killed_and_resumed_it_has_every_sample_once(story):
     _, cell, at_kill, _ = story
     assert PROBLEMS + 70 <= len(at_kill) < PROBLEMS * SAMPLES // 64
-    assert evaluation.drawn(cell).keys() > at_kill.keys()
+    assert evaluator.drawn(cell).keys() > at_kill.keys()
     counted = query(story, "SELECT count(*), min(n), max(n), sum(correct) FROM evals")
     assert counted[0][:3] == (PROBLEMS, SAMPLES, SAMPLES)
     drawn = query(
@@ -188,3 +249,37 @@ def test_a_finished_evaluation_prints_at_once(story, model_cache, repo):
     again = suite_eval(story[0].parent, SAMPLES, env)
     output, _ = again.communicate()
     assert again.returncode == 0 and "sampling" not in output and "pass@64" in output
+
+
+@pytest.mark.stack
+def test_the_training_set_named_afterwards_is_checked_without_drawing(story, model_cache, repo):
+    assert all("not checked: unknown for this model" in output for output in story[3])
+    env = os.environ | {"SUITE_CACHE": str(model_cache), "PYTHONPATH": str(repo)}
+    before = query(story, "SELECT count(*), max(attempt) FROM data.batches")
+    again = suite_eval(story[0].parent, SAMPLES, env, "--train-data", "arithmetic", "--more")
+    output, _ = again.communicate()
+    assert again.returncode == 0, output
+    assert f"0 of {PROBLEMS} problems of arithmetic occur in the training prompts" in output
+    assert "not checked" not in output and "pass^64" in output and "maj@64" in output
+    assert query(story, "SELECT count(*), max(attempt) FROM data.batches") == before
+    overlap = query(story, "SELECT benchmark, problems, overlapping FROM benchmarks")
+    assert overlap == [("arithmetic", PROBLEMS, 0)]
+
+
+@pytest.mark.stack
+def test_a_database_of_evaluations_has_a_report(story, repo):
+    def report(*arguments):
+        ran = subprocess.run(
+            [sys.executable, "-m", "suite.cli", "report", *arguments],
+            cwd=story[0].parent,
+            env=os.environ | {"PYTHONPATH": str(repo)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout
+
+    run = story[1].name
+    assert run in report() and run in report("eval")
+    assert "maj@n" in report(run) and "pass^64" in report(run, "--more")

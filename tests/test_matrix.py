@@ -349,3 +349,25 @@ def test_a_list_is_not_a_matrix(read):
 def test_the_quickstart_parses(repo):
     cells = load_cells(repo / "matrix.yaml")
     assert {"grpo", "entreg", "clip"} <= {cell.algorithm for cell in cells}
+
+
+def test_a_preset_is_spelled_out_and_what_stands_beside_it_comes_first(read):
+    plain, preset = (
+        read(GOOD.replace("samples: 16", text))[0]
+        for text in ("samples: 16\n  top_p: 0.95", "samples: 16\n  preset: aepo-passk")
+    )
+    assert preset == plain, "a preset is no setting of its own"
+    aent = read(
+        GOOD.replace(
+            "samples: 16\n  pass_at: [1, 8]", "preset: aent\n  pass_at: [1, 4]\n  top_p: 0.9"
+        )
+    )
+    found = [aent[0].evaluate[k] for k in ("samples", "temperature", "top_p", "top_k")]
+    assert found == [4, 0.6, 0.9, 20]
+    own = "evaluate: {preset: aent, pass_at: [1]}"
+    arm = read(
+        GOOD.replace("grpo: {}", f"grpo: {{{own}}}").replace("samples:", "top_p: 1\n  samples:")
+    )
+    assert arm[0].evaluate["top_p"] == 0.95, "an arm's preset comes before the matrix's settings"
+    with pytest.raises(MatrixError, match=r"m\.yaml:18: evaluate\.preset: .* 'aepo': did you"):
+        read(GOOD.replace("pass_at: [1, 8]", "preset: aepo"))

@@ -7,7 +7,7 @@ import pytest
 from suite import evaluation
 from suite.cell import Workspace
 from suite.ledger import Budget
-from suite.regrade import apply, regrade
+from suite.regrade import apply, audit, audit_report, regrade
 from suite.spool import path_of
 from suite.store import Store, connect
 from suite.worker import Recorder
@@ -20,7 +20,9 @@ def run(tmp_path):
     """A workspace and the id of an evaluation whose grader knew no fractions."""
     (tmp_path / "config.json").write_text("{}")
     benchmark = tmp_path / "b.jsonl"
-    benchmark.write_text(json.dumps({"id": "p", "problem": "1+1=", "answer": "2"}) + "\n")
+    golds = {"p": "2", "q": "3", "r": "3 \\%"}
+    rows = [{"id": name, "problem": "?", "answer": gold} for name, gold in golds.items()]
+    benchmark.write_text("".join(json.dumps(row) + "\n" for row in rows))
     workspace = Workspace(tmp_path / "runs.db")
     cell = evaluation.from_options(
         str(tmp_path),
@@ -86,3 +88,18 @@ def test_applied_verdicts_and_scores_take_the_old_ones_place(run):
 def test_a_run_that_is_not_here(run):
     with pytest.raises(ValueError, match="no run nonsense"):
         regrade(run[0], "nonsense")
+
+
+def test_the_audit_holds_answers_against_other_problems_golds(run):
+    """2, 4/2 and 3 against 3 and 3 %, which math-verify takes for 3; 3 is 3 by coincidence."""
+    workspace, cell = run
+    before = scores(workspace)
+    found = audit(workspace, cell)
+    assert list(found) == ["b"] and found["b"].offenders == [("3 \\%", "3")]
+    assert found["b"].pairs == 5 and found["b"].rate == 1 / 5
+    assert scores(workspace) == before
+    report = audit_report(found)
+    row = dict(zip(report.columns, report.rows[0], strict=True))
+    assert row["rate"].startswith("20.000% [") and report.notes[1] == "b: 3 for 3 \\%"
+    with pytest.raises(ValueError, match="no run nonsense"):
+        audit(workspace, "nonsense")

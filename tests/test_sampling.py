@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from benchmarks import catalogue
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, batches, evaluate, read_benchmark
 
@@ -124,3 +125,11 @@ def test_a_bad_line_is_named(tmp_path, line):
     file.write_text(json.dumps(ROWS[0]) + "\n" + line + "\n")
     with pytest.raises(ValueError, match=r"b\.jsonl:2: "):
         read_benchmark(file)
+
+
+def test_a_problem_may_hold_any_character_and_lines_may_be_empty(tmp_path):
+    """JSON leaves U+2028 and U+0085 as they are; str.splitlines would cut there."""
+    row = {"id": "a", "problem": "one\u2028two\u0085 ∑", "answer": "1"}
+    file = tmp_path / "x.jsonl"
+    file.write_text("\n" + json.dumps(row, ensure_ascii=False) + "\n\n", encoding="utf-8")
+    assert read_benchmark(file) == [row] == catalogue.load("aime24", file)

@@ -1,0 +1,40 @@
+"""`suite report NAME`: which tables a name stands for."""
+
+from __future__ import annotations
+
+from suite import matched, scorecard
+from suite.cell import EVALUATION, Cell, Workspace
+from suite.details import details
+from suite.lab.outcome import names as lab_experiments
+from suite.report import Report, leaderboard, matrices
+
+
+def chosen(
+    workspace: Workspace, name: str = "", more: bool = False, cost: str | None = None
+) -> list[Report]:
+    """The tables of a matrix, of all evaluations (`eval`), or of the evaluation with that id.
+
+    Without a name: the latest matrix, or the evaluations where there is none. A matrix of which
+    nothing has been evaluated yet has no tables. `cost` adds those of matched compute, in that unit
+    ("": the budget's).
+
+    Raises:
+        ValueError: nothing goes by that name; what there is is named.
+    """
+    db = workspace.db
+    in_lab = lab_experiments(db)
+    if name in in_lab:
+        raise ValueError(f"{name!r} is an experiment of the lab: `suite lab {name}`")
+    known = [matrix for matrix in matrices(db) if matrix not in in_lab]
+    evaluated = scorecard.finished(db)
+    wanted = name or [*known, EVALUATION][0]
+    if wanted in known:
+        tables = leaderboard(db, wanted) + (details(db, wanted) if more else [])
+        return tables + ([] if cost is None else matched.reports(db, wanted, cost or None))
+    if wanted in evaluated:
+        return scorecard.card(db, Cell.load(workspace.cell(wanted) / "cell.json"), more)
+    if wanted == EVALUATION and evaluated:
+        return scorecard.evaluations(db)
+    there = ", ".join([*known, *([EVALUATION] if evaluated else []), *evaluated]) or "none"
+    missing = f"matrix or evaluation {name!r}" if name else "matrix and no evaluation"
+    raise ValueError(f"no {missing} in {db}; there are: {there}")
