@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from suite.processes import (
 )
 
 NAMESPACE = "suite"
+CONNECT_SECONDS = 10.0
 READY_SECONDS = 10.0  # for a placement group that should fit
 PREEMPTED = 3  # Ray's reason of a node's death: drained because its machine is taken away
 
@@ -188,6 +190,7 @@ class Cluster:
         root = str(Path(__file__).parent.parent)
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         passed = {k: v for k, v in os.environ.items() if k.startswith(("SUITE_", "HF_"))}
+        _check_reachable(address)
         try:
             ray.init(
                 address=address,
@@ -408,6 +411,18 @@ class _Host:
         """Kill what carries the mark on this node."""
         for folder in self._mark.split(os.pathsep):
             reap(Path(folder))
+
+
+def _check_reachable(address: str) -> None:
+    """Raises NoCluster when nothing listens at HOST:PORT; Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        why = f"no Ray cluster at {address}: {_line(error)} (`ray start --head` starts one)"
+        raise NoCluster(why) from error
 
 
 def _line(error: BaseException) -> str:

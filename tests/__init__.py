@@ -1,0 +1,1 @@
+"""Tests: tests/test_X.py covers X."""

@@ -1,4 +1,4 @@
-"""Whatever dies, a matrix of real OpenRLHF cells ends complete, every step once, every cost counted.
+"""Whatever dies, a matrix of real OpenRLHF cells ends complete, every step once, its cost counted.
 
 Workers, policy actors, engines, raylets and conductors are killed with SIGKILL at random moments of
 training. A dead conductor is started again with the same command, as its user would; everything
