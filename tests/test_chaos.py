@@ -43,10 +43,10 @@ evaluate: {{benchmarks: [arithmetic], at: [0, 0.5, 1.0], samples: 4, pass_at: [1
 """
 VICTIMS = {  # name -> what its command line holds
     "worker": "suite.worker",
-    "policy": "ray::PolicyActor",
+    "policy": "ray::PolicyModelActor",
     "engine": "VLLM::EngineCore",
     "raylet": "raylet/raylet",
-    "controller": "ray::Controller",
+    "controller": "ray::PPOTrainer",
     "conductor": "",
 }
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
