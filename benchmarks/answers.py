@@ -17,6 +17,7 @@ Question = tuple[str, str]  # gold, answer
 
 MAX_LENGTH = 300  # characters of an answer; the golds of MATH, AIME, AMC, Olympiad stay under 210
 MAX_DEPTH = 10  # open brackets of any kind; the deepest benchmark gold has 3
+LONG, DEEP = 150, 5  # beyond these an answer is no ordinary one
 
 _BOX_OR_BRACE = re.compile(
     r"(?P<box>\\{1,2}(?:boxed|fbox)\s*\{)|\\.|(?P<open>\{)|(?P<close>\})", re.DOTALL
@@ -35,13 +36,14 @@ _SPELLINGS = (
     (re.compile(r"(?<=[0-9)}]) (?=[-+=<>])|(?<=[0-9)}] [-+=<>]) (?=[0-9])"), ""),
 )
 _ENDLESS = re.compile(
-    r"(?:\^[({]*(?:[3-9]|[0-9]{2,})[)}]*){2}\^"  # a tower of four numbers
-    r"|\^[({ ]*[0-9]{7}"
+    r"(?:\^[-({]*(?:[3-9]|[0-9]{2,})[)}]*){2}\^"  # a tower of four numbers
+    r"|\^[-({ ]*[0-9]{7}"
     r"|(?:[0-9]{6}|[0-9]{2}\^[({ ]*(?:[6-9]|[0-9]{2,}))[)} ]*!"
 )
 _DOUBTFUL = re.compile(
     r"!|\\(?:sum|prod|i*int|oint|lim|[dt]?binom)(?![a-z])"
-    r"|\^[^+*/=,]*\^|[)}]\^[({ ]*[0-9]{2}|\^[({ ]*[0-9]{4}|[0-9]{40}"
+    r"|\^[^+*/=,]*\^|[)}]\^[-({ ]*[0-9]{2}|\^[-({ ]*[0-9]{4}|[0-9]{40}"
+    r"|[;@#?\x00-\x1f\x7f]|:\s|\{\{|&&|%%"  # rather code than mathematics
 )
 _BARE_POINT = re.compile(r"(?<=[0-9])\.(?=[-+*/^)])")  # "-3./2", a gold of Minerva
 
@@ -166,5 +168,17 @@ def plain_status(gold: str, answer: str) -> Status | None:
 
 
 def doubtful(question: Question) -> bool:
-    """Whether a question may well take long; most that match are decided all the same."""
-    return any(_DOUBTFUL.search(text) for text in question)
+    """Whether a question may well take long: by its operations, signs, length or brackets.
+
+    Most that match are decided all the same.
+    """
+    return any(
+        len(text) > LONG or _depth(text) > DEEP or _unbalanced(text) or _DOUBTFUL.search(text)
+        for text in question
+    )
+
+
+def _unbalanced(text: str) -> bool:
+    """Whether there are more brackets of one side; an interval may mix their kinds."""
+    opening, closing = (sum(map(text.count, side)) for side in ("{([", "})]"))
+    return opening != closing
