@@ -12,7 +12,8 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.grading import Grader, extract, plainly_equal
+from benchmarks.answers import extract, plainly_equal
+from benchmarks.grading import Grader
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.grading import extract
+from benchmarks.answers import extract
 from benchmarks.overlap import normalise
 
 TASKS = Path(__file__).parent / "tasks"

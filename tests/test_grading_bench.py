@@ -7,12 +7,21 @@ import pytest
 pytest.importorskip("math_verify")
 
 
-@pytest.fixture(scope="module")
-def bench(repo):
-    spec = importlib.util.spec_from_file_location("b", repo / "tests/bench/grading_bench.py")
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def bench(repo):
+    return load(repo / "tests/bench/grading_bench.py")
+
+
+@pytest.fixture(scope="module")
+def hostile_bench(repo):
+    return load(repo / "tests/bench/hostile_bench.py")
 
 
 def test_the_mix_is_what_it_says(bench):
@@ -42,3 +51,21 @@ def test_the_status_tells(bench, capsys, monkeypatch):
     monkeypatch.setattr(bench, "EXPLAINED", {})
     assert bench.main(small) == 1
     assert "NOT EXPLAINED" in capsys.readouterr().out
+
+
+def test_hostile_answers_slow_the_ordinary_ones_little(hostile_bench, capsys, monkeypatch):
+    """A fifth of the bench's answers among as many hostile ones, in processor time;
+    the whole bench asks for less than a tenth."""
+    assert len(hostile_bench.ENDLESS + hostile_bench.HANGS + hostile_bench.HOSTILE) >= 40
+    monkeypatch.setattr(hostile_bench, "FALL", 0.3)
+    status = hostile_bench.main(["--rows", "6200", "--pairs", "5"])
+    printed = capsys.readouterr().out
+    assert status == 0, printed
+    assert printed.count("among hostile answers") == 5 and "; 0 ordinary answers" in printed
+
+
+def test_the_status_of_the_hostile_bench_tells(hostile_bench, monkeypatch):
+    falls = [(0.5, 0.05), (0.5, 0.04), (0.0, 0.5)]
+    for table, differing, expected in ((falls, 0, 0), (falls, 1, 1), (falls[2:], 0, 1)):
+        monkeypatch.setattr(hostile_bench, "compare", lambda *_, r=(table, differing): r)
+        assert hostile_bench.main([]) == expected

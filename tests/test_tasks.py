@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import catalogue, prompts
-from benchmarks.grading import Grader, _clean
+from benchmarks.answers import clean
+from benchmarks.grading import Grader
 from benchmarks.tasks import _shared
 from suite.stats import pass_at_k
 
@@ -193,7 +194,7 @@ def test_every_gold_of_every_file_earns_its_own_point():
 def test_every_gold_of_the_known_benchmarks_parses():
     """Through math-verify itself: what it cannot parse equals nothing, not even itself."""
     golds = {
-        _clean(row["answer"]) for name in HUB for row in catalogue.load(name, SHARED / "benchmarks")
+        clean(row["answer"]) for name in HUB for row in catalogue.load(name, SHARED / "benchmarks")
     }
     with Grader(workers=2, timeout=20.0) as grader:
         decided = grader._decide_all([(gold, gold) for gold in sorted(golds)])
