@@ -92,6 +92,16 @@ def path_of(cell_folder: Path, attempt: int) -> Path:
     return cell_folder / f"attempt-{attempt:03d}.jsonl"
 
 
+def last_value(path: Path, name: str, default: float) -> float:
+    """The number of that name on the last complete line that has one."""
+    found, offset, end = default, 0, -1
+    while offset != end:
+        end = offset
+        rows, offset = read_from(path, end)
+        found = next((row[name] for row in reversed(rows) if name in row), found)
+    return found
+
+
 def read_from(path: Path, offset: int, limit: int = 8 << 20) -> tuple[list[dict[str, Any]], int]:
     """Complete lines after byte `offset` (at most about `limit` bytes) and the offset behind them.
 
