@@ -97,7 +97,7 @@ def test_a_restored_ledger_goes_on_where_the_checkpoint_was(clock):
     second.count(steps=1, tokens=10)
     assert second.gpu_hours() == 1.0, "what was lost is no part of the policy's cost"
     assert second.totals()["tokens"] == 40
-    assert second.seconds() == {"update": 1800, "start_up": 60, "lost": 500}
+    assert second.seconds() == {"update": 1800, "start_up": 60, "idle": 0, "lost": 500}
     assert saved["charged"] == {"update": 900}, "the saved state is a copy"
 
 
@@ -122,5 +122,5 @@ def test_what_is_lost_adds_up_over_attempts_and_is_counted_once(clock):
     last = attempt()
     assert last.restore(saved, held) == pytest.approx((9 + 5) / 3600)
     clock.now += 1
-    assert last.seconds() == {"update": 100, "start_up": 1, "lost": 40 + 9 + 5}
+    assert last.seconds() == {"update": 100, "start_up": 1, "idle": 0, "lost": 40 + 9 + 5}
     assert last.totals()["held_gpu_hours"] == pytest.approx((held + 1) / 3600)

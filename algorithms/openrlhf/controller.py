@@ -62,17 +62,20 @@ class Controller(SecondRollout, Scoring, Resuming, PPOTrainer.__ray_metadata__.m
             self.grader.start()
             if base:
                 ray.get(self.actor_model_group.async_run_method("save_state", folder=base))
-            for experiment in session:
+            for position, experiment in enumerate(session):
                 self.recorder = experiment.make_recorder()
                 self.ledger = self.recorder.ledger
                 try:
-                    self._run(experiment, base)
+                    self._run(experiment, base if position else None)
                 except BaseException as error:
                     self.recorder.fail(error)
                     raise
 
     def _run(self, experiment: Experiment, base: Path | None) -> None:
-        """Train one cell until its ledger says that the budget is spent, evaluating on the way."""
+        """Train one cell until its ledger says that the budget is spent, evaluating on the way.
+
+        `base` is the state to begin with, if the workers are not in it already.
+        """
         step, state, evaluated = self._begin(experiment, base)
         self.probe = self._probe_rollouts(step)
         evaluated = self._evaluate_when_due(step, state, evaluated)
