@@ -147,7 +147,7 @@ def tear(folder):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.glob("step_*"))
 
 
 def numbers(rows):

@@ -16,7 +16,7 @@ from torch import Tensor
 from algorithms.diagnostics import clip_diagnostics, entropy_change
 from algorithms.entropy import clamped_entropy, token_entropy
 from algorithms.objective import response_mean
-from algorithms.openrlhf import checkpoints
+from algorithms.openrlhf import checkpoints, cpu
 from algorithms.openrlhf.rollouts import Extra
 from algorithms.openrlhf.trainer import PolicyTrainer
 
@@ -49,6 +49,7 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
         if args.ds.enable_sleep:
             self.reload_states()
         _, saved = self.strategy.load_ckpt(self.actor.model, str(source.parent), tag=source.name)
+        cpu.replay_adam(self.actor.model.basic_optimizer)
         if args.ds.enable_sleep:
             self.offload_states()
         return saved["own"]
