@@ -92,13 +92,13 @@ def path_of(cell_folder: Path, attempt: int) -> Path:
     return cell_folder / f"attempt-{attempt:03d}.jsonl"
 
 
-def last_value(path: Path, name: str, default: float) -> float:
-    """The number of that name on the last complete line that has one."""
-    found, offset, end = default, 0, -1
+def largest(path: Path, name: str) -> float:
+    """The largest number of that name on any complete line; 0 if none has one."""
+    found, offset, end = 0.0, 0, -1
     while offset != end:
         end = offset
         rows, offset = read_from(path, end)
-        found = next((row[name] for row in reversed(rows) if name in row), found)
+        found = max([found, *(row[name] for row in rows if name in row)])
     return found
 
 

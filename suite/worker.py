@@ -37,7 +37,7 @@ from suite.cell import TABULAR, Cell, Workspace
 from suite.faults import names
 from suite.ledger import Budget, Ledger
 from suite.responses import Responses
-from suite.spool import Spool, attempts, check_lease, last_value, path_of, read_from
+from suite.spool import Spool, attempts, check_lease, largest, path_of, read_from
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 EMBEDDED_TEST_PROBLEMS = 300
@@ -97,7 +97,7 @@ class Recorder:
     def _held_before(self) -> float:
         """Seconds that earlier attempts held their GPUs, each to its last line."""
         earlier = [path for n, path in attempts(self._folder) if n < self._attempt]
-        return sum(last_value(path, "attempt_seconds", 0.0) for path in earlier)
+        return sum(largest(path, "attempt_seconds") for path in earlier)
 
     def check_lease(self) -> None:
         """Raises suite.spool.Fenced when a later attempt at the cell has begun."""

@@ -40,7 +40,7 @@ train:
 budget: {{steps: {STEPS}}}
 seeds: [0, 1]
 arms:
-  aent: {{coefficient: 0.01, beta: 0.01, coefficient_high: 1.0, moves_from: 1}}
+  aent: {{coefficient: 0.01, beta: 0.002, coefficient_high: 1.0, moves_from: 1}}
   aepo: {{positives_up: 6, positives_down: 3, target: 2.0}}
 evaluate:
   {{benchmarks: [arithmetic], at: [0, 0.5, 1.0], samples: 4, pass_at: [1], problems: 16,

@@ -70,6 +70,7 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
         self.strategy.save_model(self.actor, self.tokenizer, str(partial))
         torch.distributed.barrier()
         if self._rank == 0:
+            checkpoints.flush(partial)
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
 

@@ -132,11 +132,11 @@ def replay_adam(optimizer: Any) -> None:
     DeepSpeed's kernel keeps beta ** step in the process, as a running product. One that begins in
     the middle computes a power instead: the two differ in the last bit, and so would the runs.
     """
-    taken = max((int(state["step"]) for state in optimizer.state.values()), default=0)
-    if not active() or not taken:
+    if not active():
         return
     import torch
 
+    taken = max((int(state["step"]) for state in optimizer.state.values()), default=0)
     group = optimizer.param_groups[0]
     of_nothing = [[torch.zeros(1)] for _ in range(4)]  # gradient, parameter, both moments
     same = (optimizer.adam_w_mode, int(group["bias_correction"]), 0.0)
