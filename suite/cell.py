@@ -20,9 +20,10 @@ class Cell:
 
     `identity` holds content hashes of what lies outside the matrix (local models, data sets).
     `id` covers every field but the two labels, so renaming an arm or a matrix reruns nothing, and
-    not `evaluate.data_files`: where a benchmark's file lies is no part of what it is. An
-    evaluation keeps its id when more is asked of it, or when its model's training set becomes
-    known: what exists is not drawn again.
+    neither `evaluate.data_files` nor `train.keep_checkpoints`: where a benchmark's file lies is no
+    part of what it is, and what is kept of a run none of what ran. An evaluation keeps its id when
+    more is asked of it, or when its model's training set becomes known: what exists is not drawn
+    again.
     """
 
     matrix: str
@@ -42,6 +43,7 @@ class Cell:
         """Twelve hexadecimal digits of a hash of the content."""
         content = {k: v for k, v in asdict(self).items() if k not in ("matrix", "arm")}
         content["evaluate"].pop("data_files", None)
+        content["train"].pop("keep_checkpoints", None)
         if self.algorithm == EVALUATION:  # how much is drawn is no part of what is drawn from
             extent = ("samples", "pass_at", "predict_at", "problems")
             for key in extent:

@@ -40,6 +40,7 @@ class Train(Section):
     prompt_template: str | None = None
     chat_template: bool = False
     checkpoint_every: Positive = 10
+    keep_checkpoints: Literal["evaluated", "last"] = "evaluated"
     reward: str | dict[str, float] = "verified"
     clip_diagnostics: Annotated[int, Field(ge=0)] = 0
 

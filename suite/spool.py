@@ -92,6 +92,16 @@ def path_of(cell_folder: Path, attempt: int) -> Path:
     return cell_folder / f"attempt-{attempt:03d}.jsonl"
 
 
+def largest(path: Path, name: str) -> float:
+    """The largest number of that name on any complete line; 0 if none has one."""
+    found, offset, end = 0.0, 0, -1
+    while offset != end:
+        end = offset
+        rows, offset = read_from(path, end)
+        found = max([found, *(row[name] for row in rows if name in row)])
+    return found
+
+
 def read_from(path: Path, offset: int, limit: int = 8 << 20) -> tuple[list[dict[str, Any]], int]:
     """Complete lines after byte `offset` (at most about `limit` bytes) and the offset behind them.
 

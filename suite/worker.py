@@ -20,6 +20,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -36,7 +37,7 @@ from suite.cell import TABULAR, Cell, Workspace
 from suite.faults import names
 from suite.ledger import Budget, Ledger
 from suite.responses import Responses
-from suite.spool import Spool, check_lease, path_of, read_from
+from suite.spool import Spool, attempts, check_lease, largest, path_of, read_from
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 EMBEDDED_TEST_PROBLEMS = 300
@@ -54,16 +55,21 @@ class Recorder:
         gpus: int,
         cell: Cell | None = None,
         workspace: Workspace | None = None,
+        began: float | None = None,
         **start: Any,
     ):
-        """`start` are the fields of the line that says that the turn of `cell` has come."""
+        """`start` are the fields of the line that says that the turn of `cell` has come.
+
+        `began` is the time (unix seconds) from which the attempt held its GPUs, if not from now:
+        another process than this one may have begun it.
+        """
         self._cell, self._workspace = cell, workspace
-        self._spool = Spool(spool)
-        self._folder = spool.parent
+        self._folder, self._spool = spool.parent, Spool(spool)
         self._responses = Responses(spool.parent, attempt)
         self._attempt = attempt
         self._start = start
-        self.ledger = Ledger(budget, gpus)
+        already = max(time.time() - began, 0.0) if began else 0.0
+        self.ledger = Ledger(budget, gpus, already=already)
 
     def starting(self) -> None:
         """The cell's turn has come: how it is run, on what, by which versions."""
@@ -84,9 +90,14 @@ class Recorder:
 
     def begin(self, *, from_step: int, ledger: dict[str, Any] | None) -> None:
         """The first line after start-up: rows of earlier attempts after `from_step` are void."""
-        if ledger is not None:
-            self.ledger.restore(ledger)
-        self.write("resumed" if from_step else "training", from_step=from_step)
+        lost = self.ledger.restore(ledger, self._held_before())
+        kind = "resumed" if from_step else "training"
+        self.write(kind, from_step=from_step, lost_gpu_hours=lost)
+
+    def _held_before(self) -> float:
+        """Seconds that earlier attempts held their GPUs, each to its last line."""
+        earlier = [path for n, path in attempts(self._folder) if n < self._attempt]
+        return sum(largest(path, "attempt_seconds") for path in earlier)
 
     def check_lease(self) -> None:
         """Raises suite.spool.Fenced when a later attempt at the cell has begun."""
@@ -99,7 +110,8 @@ class Recorder:
             texts = fields.pop("texts")
             self._responses.write(fields, texts)
             fields["examples"] = [text[:EXAMPLE_CHARACTERS] for text in texts[:EXAMPLES]]
-        self._spool.write(kind, attempt=self._attempt, **fields)
+        held = self.ledger.attempt_seconds()
+        self._spool.write(kind, attempt=self._attempt, attempt_seconds=held, **fields)
 
 
 @dataclass
@@ -241,6 +253,7 @@ def run(workspace: Workspace, wanted: list[tuple[str, int]]) -> None:
     An error in one of them ends all: its reason is in the spool of the cell whose turn it was.
     """
     cells = [Cell.load(workspace.cell(cell_id) / "cell.json") for cell_id, _ in wanted]
+    began = time.time()  # what comes before the first cell's turn is its start-up
     make = [
         partial(
             Recorder,
@@ -250,10 +263,11 @@ def run(workspace: Workspace, wanted: list[tuple[str, int]]) -> None:
             cell.resources["gpus"],
             cell,
             workspace,
+            None if position else began,
             run=cell.id,
             command=_command(cell, workspace),
         )
-        for cell, (_, attempt) in zip(cells, wanted, strict=True)
+        for position, (cell, (_, attempt)) in enumerate(zip(cells, wanted, strict=True))
     ]
     first = make[0]()
     try:
@@ -340,6 +354,7 @@ def _experiment(cell: Cell, workspace: Workspace, make_recorder: Callable[[], Re
         benchmarks=editions.benchmark_paths(cell, workspace),
         seed=cell.seed,
         checkpoint_every=cell.train["checkpoint_every"],
+        keep_checkpoints=cell.train["keep_checkpoints"] == "evaluated",
         evaluate_at=tuple(settings["at"]),
         reward=cell.train["reward"],
         diagnosed_states=cell.train["clip_diagnostics"],

@@ -34,7 +34,7 @@ def make_controller(out, arms, steps):
             session, base = self.args.session[0], out / "base"
             with session.make_grader() as self.grader:
                 self.grader.start()
-                ray.get(self.actor_model_group.async_run_method("save_base", path=base))
+                ray.get(self.actor_model_group.async_run_method("save_state", folder=base))
                 for name, arm in arms.items():
                     self.train_arm(session, base, name, **arm)
 

@@ -66,3 +66,14 @@ def test_a_full_disk_is_an_error_and_not_a_silent_half_line(tmp_path):
     with pytest.raises(OSError) as caught:
         writer.write("trace", step=1)
     assert caught.value.errno == errno.ENOSPC
+
+
+def test_the_largest_number_of_a_name(tmp_path):
+    """Whatever wrote last: a later process of the same attempt may count from its own beginning."""
+    path = tmp_path / "attempt-001.jsonl"
+    writer = spool.Spool(path)
+    assert spool.largest(path, "attempt_seconds") == 0
+    for seconds in (1.5, 40.0, 0.1):
+        writer.write("note", attempt_seconds=seconds)
+    writer.write("note", text="without")
+    assert spool.largest(path, "attempt_seconds") == 40.0

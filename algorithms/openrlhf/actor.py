@@ -16,6 +16,7 @@ from torch import Tensor
 from algorithms.diagnostics import clip_diagnostics, entropy_change
 from algorithms.entropy import clamped_entropy, token_entropy
 from algorithms.objective import response_mean
+from algorithms.openrlhf import checkpoints, cpu
 from algorithms.openrlhf.rollouts import Extra
 from algorithms.openrlhf.trainer import PolicyTrainer
 
@@ -23,34 +24,35 @@ from algorithms.openrlhf.trainer import PolicyTrainer
 class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
     """OpenRLHF's policy worker, which also measures entropy and takes the algorithm's state."""
 
-    def save_base(self, path: Path) -> None:
-        """The state in which every cell of a session that has no checkpoint of its own begins."""
-        limits = self.strategy.args.ckpt
-        self.strategy.save_ckpt(
-            self.actor.model, str(path), "base", limits.max_num, limits.max_mem, {}
+    def save_state(self, folder: Path, own: dict[str, Any] | None = None) -> None:
+        """Weights, optimizer and `own` as a new DeepSpeed checkpoint at `folder`, on the disk.
+
+        That of the base model, the state in which the cells of a session begin, has no `own`.
+        """
+        self.actor.model.save_checkpoint(
+            str(folder.parent), tag=folder.name, client_state={"own": own or {}}, save_latest=False
         )
+        checkpoints.flush(folder)
+        torch.distributed.barrier()
 
-    def begin_cell(self, experiment: Any, base: Path | None) -> dict[str, Any]:
-        """Another cell: its algorithm, and the weights and optimizer it begins with.
+    def begin_cell(self, experiment: Any, source: Path | None) -> dict[str, Any]:
+        """Another cell: its algorithm, and the weights and optimizer that `save_state` kept.
 
-        They are those of its checkpoint, whose states are returned, or of the base model ({}).
+        Without a `source` they are those in which the worker came up. Returns `own`.
         """
         args = self.strategy.args
         args.suite = experiment
-        args.ckpt.path = str(experiment.folder / "checkpoints")
         self.trainer.begin_cell(experiment.algorithm)
         self.kept = None
-        own = Path(args.ckpt.path) / "_actor"
+        if source is None:
+            return {}
         if args.ds.enable_sleep:
             self.reload_states()
-        states: dict[str, Any] = {}
-        if own.exists():
-            _, states = self.strategy.load_ckpt(self.actor.model, str(own))
-        elif base:
-            self.strategy.load_ckpt(self.actor.model, str(base), tag="base")
+        _, saved = self.strategy.load_ckpt(self.actor.model, str(source.parent), tag=source.name)
+        cpu.replay_adam(self.actor.model.basic_optimizer)
         if args.ds.enable_sleep:
             self.offload_states()
-        return states
+        return saved["own"]
 
     def begin_step(self, step: int, state: dict[str, Any], extra: Extra | None = None) -> None:
         """Before the update of rollout step `step`: state and extra samples in, reseeded.
@@ -68,6 +70,7 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
         self.strategy.save_model(self.actor, self.tokenizer, str(partial))
         torch.distributed.barrier()
         if self._rank == 0:
+            checkpoints.flush(partial)
             shutil.rmtree(path, ignore_errors=True)
             partial.rename(path)
 

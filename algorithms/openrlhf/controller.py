@@ -24,6 +24,7 @@ from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call
 from algorithms import inert
 from algorithms.base import Tokens
 from algorithms.openrlhf.driver import Experiment
+from algorithms.openrlhf.resuming import Resuming
 from algorithms.openrlhf.rollouts import (
     Extra,
     Rollout,
@@ -41,7 +42,7 @@ from algorithms.openrlhf.scoring import Scoring
 from algorithms.openrlhf.second_rollout import SecondRollout
 
 
-class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_class):
+class Controller(SecondRollout, Scoring, Resuming, PPOTrainer.__ray_metadata__.modified_class):
     """Trains to the budget; see the module docstring."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -56,22 +57,25 @@ class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_cl
         changes (weights, optimizer, algorithm, caches) is set back in between.
         """
         session = self.args.session
-        base = Path(self.args.ckpt.path) / "base" if len(session) > 1 else None
+        base = Path(self.args.ckpt.path) / "_base" if len(session) > 1 else None
         with session[0].make_grader() as self.grader:
             self.grader.start()
             if base:
-                ray.get(self.actor_model_group.async_run_method("save_base", path=base))
-            for experiment in session:
+                ray.get(self.actor_model_group.async_run_method("save_state", folder=base))
+            for position, experiment in enumerate(session):
                 self.recorder = experiment.make_recorder()
                 self.ledger = self.recorder.ledger
                 try:
-                    self._run(experiment, base)
+                    self._run(experiment, base if position else None)
                 except BaseException as error:
                     self.recorder.fail(error)
                     raise
 
     def _run(self, experiment: Experiment, base: Path | None) -> None:
-        """Train one cell until its ledger says that the budget is spent, evaluating on the way."""
+        """Train one cell until its ledger says that the budget is spent, evaluating on the way.
+
+        `base` is the state to begin with, if the workers are not in it already.
+        """
         step, state, evaluated = self._begin(experiment, base)
         self.probe = self._probe_rollouts(step)
         evaluated = self._evaluate_when_due(step, state, evaluated)
@@ -84,7 +88,11 @@ class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_cl
         self._warn_if_inert(step)
         self._save_policy(experiment.folder / "policy")
         self.recorder.write(
-            "finished", step=step, uncharged=self.ledger.uncharged, **self.ledger.totals()
+            "finished",
+            step=step,
+            overshoot=self.ledger.fraction() - 1,
+            seconds=self.ledger.seconds(),
+            **self.ledger.totals(),
         )
         self.recorder.write("done")
 
@@ -112,7 +120,8 @@ class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_cl
         self.differed |= measured["differs_from_grpo"] > 0
         sampled = rollouts + drawn
         tokens = sum(len(r.sample.token_ids) for r in sampled)
-        self.ledger.count(steps=1, samples=len(sampled), tokens=tokens)
+        updates = len(rollouts) // self.args.train.batch_size
+        self.ledger.count(steps=1, optimizer_steps=updates, samples=len(sampled), tokens=tokens)
         seconds = {
             f"seconds/{phase}": total - before.get(phase, 0.0)
             for phase, total in self.ledger.charged.items()
@@ -307,55 +316,4 @@ class Controller(SecondRollout, Scoring, PPOTrainer.__ray_metadata__.modified_cl
                 "warning",
                 step=step,
                 text=f"inert arm: in {step} steps no token's gradient differed from plain GRPO's",
-            )
-
-    # Checkpoints ---------------------------------------------------------------------------
-
-    def _begin(self, experiment: Experiment, base: Path | None) -> tuple[int, dict[str, Any], int]:
-        """Set everything for a cell; its step, algorithm state and evaluations done.
-
-        They are those of its checkpoint, or of the beginning.
-        """
-        self.suite, self.algorithm = experiment, experiment.algorithm
-        self.saved_step = 0
-        self.differed = False  # whether any token's gradient was ever not GRPO's
-        self.recorder.starting()
-        method = self.actor_model_group.async_run_method
-        saved = ray.get(method("begin_cell", experiment=experiment, base=base))[0]
-        self.broadcast_to_vllm()
-        if "ledger" not in saved:
-            self.recorder.begin(from_step=0, ledger=None)
-            return 0, self.algorithm.initial_state(), 0
-        self.saved_step = saved["global_step"]
-        self.recorder.begin(from_step=self.saved_step, ledger=saved["ledger"])
-        self.differed = saved["differed"]
-        return self.saved_step, saved["algorithm_state"], saved["evaluated"]
-
-    def _save_policy(self, path: Path) -> None:
-        """The policy as a Hugging Face folder."""
-        with self.ledger.aside("checkpoint"):
-            ray.get(self.actor_model_group.async_run_method("save_policy", path=path))
-
-    def _save(self, step: int, state: dict[str, Any], evaluated: int) -> None:
-        """A checkpoint: policy, optimizer, algorithm state and ledger, never a part of them.
-
-        A step is saved once: writing over the checkpoint that "latest" names could tear it.
-        """
-        if step == self.saved_step:
-            return
-        self.saved_step = step
-        client_states = {
-            "global_step": step,
-            "algorithm_state": state,
-            "evaluated": evaluated,
-            "differed": self.differed,
-            "ledger": self.ledger.state(),
-        }
-        with self.ledger.aside("checkpoint"):
-            ray.get(
-                self.actor_model_group.async_run_method(
-                    method_name="save_checkpoint",
-                    tag=f"global_step{step}",
-                    client_states=client_states,
-                )
             )

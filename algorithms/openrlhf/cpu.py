@@ -9,6 +9,8 @@ OpenRLHF 0.11.2 assumes CUDA in six places. Each has one answer here:
 5. it knows bf16 and fp16 only                     -> `use_float32` (bf16 needs AMX in vLLM)
 6. it asks Ray for GPUs                            -> `driver.start_ray` offers logical ones
 
+DeepSpeed's Adam for the CPU has a memory of its own, which a resumed process lacks: `replay_adam`.
+
 `prepare_process` runs first in the driver and, as Ray's worker process setup hook, in every worker.
 """
 
@@ -122,6 +124,26 @@ def patch_trainer(ppo_actor: ModuleType) -> None:
         return torch.float32 if param_dtype == "fp32" else known(param_dtype)
 
     openrlhf_utils.convert_to_torch_dtype = convert_to_torch_dtype
+
+
+def replay_adam(optimizer: Any) -> None:
+    """Bring Adam's bias correction to where the steps in the optimizer's state had brought it.
+
+    DeepSpeed's kernel keeps beta ** step in the process, as a running product. One that begins in
+    the middle computes a power instead: the two differ in the last bit, and so would the runs.
+    """
+    if not active():
+        return
+    import torch
+
+    taken = max((int(state["step"]) for state in optimizer.state.values()), default=0)
+    group = optimizer.param_groups[0]
+    of_nothing = [[torch.zeros(1)] for _ in range(4)]  # gradient, parameter, both moments
+    same = (optimizer.adam_w_mode, int(group["bias_correction"]), 0.0)
+    for step in range(1, taken + 1):
+        optimizer.multi_tensor_adam(
+            1, optimizer._dummy_overflow_buf, of_nothing, 0.0, *group["betas"], 1.0, step, *same
+        )
 
 
 class GlooGroup:

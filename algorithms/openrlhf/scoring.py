@@ -21,7 +21,7 @@ class Scoring:
         """Evaluate at every fraction of the budget that has been reached; returns how many."""
         points = self.suite.evaluate_at
         while evaluated < len(points) and self.ledger.fraction() >= points[evaluated]:
-            self._save(step, state, evaluated)
+            self._save(step, state, evaluated, keep=self.suite.keep_checkpoints)
             with self.ledger.aside("evaluation"):
                 self._evaluate(step, points[evaluated])
             evaluated += 1

@@ -48,4 +48,4 @@ def run(cell: Cell, folder: Path, recorder: Any) -> None:
         partial = kept.with_suffix(f".{os.getpid()}")
         partial.write_bytes(pickle.dumps((lab, ledger.state())))
         partial.rename(kept)
-    recorder.write("finished", step=done, uncharged=ledger.uncharged, **ledger.totals())
+    recorder.write("finished", step=done, seconds=ledger.seconds(), **ledger.totals())
