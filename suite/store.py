@@ -419,11 +419,6 @@ class Store:
     def _take_resumed(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """Steps after the checkpoint that an attempt resumed from are void: they run again."""
         step = rows[-1]["from_step"]
-        (lost,) = self._db.execute(
-            """SELECT coalesce(max(value) - max(value) FILTER (step <= ?), max(value), 0)
-                 FROM data.traces WHERE run = ? AND metric = 'gpu_hours' AND attempt < ?""",
-            [step, run, attempt],
-        ).fetchone()
         for table in ("traces", "batches", "probes"):
             self._db.execute(
                 f"DELETE FROM data.{table} WHERE run = ? AND step > ? AND attempt < ?",
@@ -431,7 +426,7 @@ class Store:
             )
         for table in ("points", "scores"):
             self._db.execute(f"DELETE FROM data.{table} WHERE run = ? AND step > ?", [run, step])
-        self._take_event(run, attempt, [{**rows[-1], "lost_gpu_hours": lost}])
+        self._take_event(run, attempt, rows)
 
     _take_training = _take_resumed  # from the beginning: nothing of an earlier attempt holds
 

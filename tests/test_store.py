@@ -106,7 +106,7 @@ def test_steps_after_the_checkpoint_of_a_resume_are_void(store, workspace, cells
     for step in (1, 2, 3):
         trace(first, step, reward=0.0)
     evaluate(first, 3, 0.5, [4, 4])
-    second("resumed", from_step=2)
+    second("resumed", from_step=2, lost_gpu_hours=0.1)
     for step in (3, 4):
         trace(second, step, reward=1.0)
     store.ingest(cells[0].id)
