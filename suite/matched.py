@@ -7,6 +7,7 @@ score that an arm never reached costs "> x", x being what the arm spent; it is n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -323,26 +324,52 @@ def phases(matrix: str, runs: list[Timing]) -> Report:
     for arm, own in by_arm.items():
         spent = {name: sum(run.charged.get(name, 0.0) for run in own) for name in names}
         total = sum(spent.values())
-        hours = sum(sum(run.charged.values()) * run.gpus for run in own) / SECONDS_PER_HOUR
-        aside = sum(sum((run.aside or {}).values()) * run.gpus for run in own) / SECONDS_PER_HOUR
-        starts = sum((run.start_up or 0.0) * run.gpus for run in own) / SECONDS_PER_HOUR
+        hours = _hours(own, lambda run: sum(run.charged.values()))
         steps = sum(run.steps for run in own)
+        beside = [
+            _hours(own, lambda run: sum((run.aside or {}).values())),
+            _hours(own, lambda run: run.held_at_start),
+            _hours(own, lambda run: run.lost),
+        ]
         rows.append(
             [
                 *(arm, str(len(own)), str(steps), f"{hours / steps:.3g}"),
                 *(f"{spent[name] / total:.1%}" for name in names),
-                *(compact(hours), compact(aside), compact(starts)),
+                *map(compact, [hours, *beside, hours + sum(beside)]),
             ]
         )
     columns = ["arm", "runs", "steps", "GPU-hours a step", *names]
-    columns += ["GPU-hours charged", "evaluation, checkpoints", "start-up"]
+    columns += ["charged", "evaluation, idle …", "start-up", "lost", "held"]
     notes = [
-        "Shares of the charged GPU-hours, all steps of all runs. Evaluation, checkpoints and "
-        "start-up are GPU-hours that were held and not charged; evaluation and checkpoints of "
-        "finished runs only, a start-up that runs shared is counted with the first of them."
+        "Shares of the charged GPU-hours, all steps of all runs; then GPU-hours: charged, and what "
+        "finished runs held beside it. Lost: steps and starts of attempts that came to nothing. A "
+        "start-up that runs shared is counted with the first of them.",
+        *_searches(by_arm),
     ]
     title = f"{matrix}: {Path(runs[0].model).name}: where the GPU-hours went"
     return Report(title, columns, rows, notes)
+
+
+def _hours(runs: list[Timing], seconds: Callable[[Timing], float]) -> float:
+    """GPU-hours of runs."""
+    return sum(seconds(run) * run.gpus for run in runs) / SECONDS_PER_HOUR
+
+
+def _searches(by_arm: dict[str, list[Timing]]) -> list[str]:
+    """What each sweep has cost: a method that needs its settings searched for pays for that too."""
+    sweeps: dict[str, list[str]] = {}
+    for variant in by_arm:
+        sweeps.setdefault(variant.split(" ")[0], []).append(variant)
+    lines = []
+    for arm, variants in sweeps.items():
+        runs = [run for variant in variants for run in by_arm[variant]]
+        hours = compact(_hours(runs, lambda run: sum(run.charged.values())))
+        if len(variants) > 1:
+            lines.append(
+                f"Search: {arm} was run with {len(variants)} settings, "
+                f"{hours} GPU-hours charged in all."
+            )
+    return lines
 
 
 _PHASES = ("generation", "extra_generation", "reward", "experience", "update", "sync")

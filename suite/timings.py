@@ -16,7 +16,8 @@ class Timing:
     """One training run in numbers; seconds are wall time.
 
     `charged` are sums over its steps, by phase. `aside` is what was recorded without being charged,
-    None unless the run finished; `answers` counts what its `points` evaluations drew.
+    None unless the run finished; so are `held_at_start` and `lost`, then 0. `answers` counts what
+    its `points` evaluations drew.
     `start_up` is the time from the start of a process to its first step, None where the run
     followed another one in the same process.
     """
@@ -39,6 +40,8 @@ class Timing:
     points: int
     answers: int
     start_up: float | None
+    held_at_start: float = 0.0
+    lost: float = 0.0
 
     @property
     def per_step(self) -> dict[str, float]:
@@ -62,13 +65,13 @@ def read(db: Path) -> list[Timing]:
         rows = connection.execute(
             """SELECT r.run, l.arm, r.model, r.algorithm, r.settings, r.train, r.resources,
                       r.hardware, r.status, r.gpus, t.steps, t.gpu_hours, t.tokens,
-                      f.aside, e.points, e.answers
+                      f.accounts, e.points, e.answers
                  FROM data.runs r JOIN labels l USING (run)
                  JOIN (SELECT run, count(DISTINCT step) AS steps,
                               max(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
                               max(value) FILTER (metric = 'tokens') AS tokens
                          FROM data.traces GROUP BY run) t USING (run)
-                 LEFT JOIN (SELECT run, arg_max(detail->'uncharged', time) AS aside
+                 LEFT JOIN (SELECT run, arg_max(detail->'seconds', time) AS accounts
                               FROM data.events WHERE kind = 'finished' GROUP BY run) f USING (run)
                  LEFT JOIN (SELECT run, count(DISTINCT fraction) AS points, sum(n) AS answers
                               FROM data.batches GROUP BY run) e USING (run)
@@ -79,17 +82,24 @@ def read(db: Path) -> list[Timing]:
 
 
 def _timing(row: tuple[Any, ...], charged: dict[str, float], starts: dict[str, float]) -> Timing:
-    run, arm, model, algorithm, *texts, status, gpus, steps, hours, tokens, aside = row[:-2]
+    run, arm, model, algorithm, *texts, status, gpus, steps, hours, tokens, accounts = row[:-2]
+    held = json.loads(accounts) if accounts else {}
+    aside = {name: value for name, value in held.items() if name not in {*charged, *_OWN}}
     return Timing(
         *(run, arm, model, algorithm),
         *(json.loads(text) for text in texts),
         *(status, gpus, steps, hours or 0.0, (tokens or 0.0) / steps),
         charged=charged,
-        aside=json.loads(aside) if aside else None,
+        aside=aside if accounts else None,
         points=int(row[-2] or 0),
         answers=int(row[-1] or 0),
         start_up=starts.get(run),
+        held_at_start=held.get("start_up", 0.0),
+        lost=held.get("lost", 0.0),
     )
+
+
+_OWN = {"start_up", "lost"}  # accounts of the ledger that have a field of their own
 
 
 def _start_ups(connection: Any) -> dict[str, float]:

@@ -26,8 +26,9 @@ PROBLEMS = 12
 def database(tmp_path):
     """Makes runs.db: arm or (arm, seed) -> how many of 4 samples are correct at each fraction."""
 
-    def make(correct, fractions, *, seeds=(0,), budget="gpu_hours: 1", cost=None):
+    def make(correct, fractions, *, seeds=(0,), budget="gpu_hours: 1", cost=None, entreg="{}"):
         text = MATRIX.replace("BUDGET", budget).replace("SEEDS", str(list(seeds)))
+        text = text.replace("entreg: {}", f"entreg: {entreg}")
         (tmp_path / "m.yaml").write_text(text.replace("FRACTIONS", str(list(fractions))))
         workspace, cells = Workspace(tmp_path / "runs.db"), load_cells(tmp_path / "m.yaml")
         store = Store(workspace)
@@ -78,8 +79,9 @@ def _write(workspace, cell, fractions, correct, spent):
         totals = {"gpu_hours": 0.5 * spent * step, "tokens": 1000 * step, "entropy": 0.1}
         totals |= {"budget_fraction": step / 2, "response_length": 9.0}
         write("trace", attempt=1, step=step, **seconds, **totals)
-    aside = {"evaluation": 24.0, "checkpoint": 12.0}
-    write("finished", attempt=1, step=2, uncharged=aside)
+    accounts = {"generation": 6.0, "update": 6.0, "evaluation": 24.0, "checkpoint": 12.0}
+    accounts |= {"start_up": 36.0, "lost": 72.0}
+    write("finished", attempt=1, step=2, seconds=accounts)
 
 
 HALVES = (0.0, 0.5, 1.0)
@@ -188,12 +190,24 @@ def test_a_fit_where_there_are_points_enough(database):
 
 
 def test_phases_are_shares_of_what_was_charged(database):
-    """3 + 3 s of generation and 1 + 5 s of update: half each; 24 + 12 s beside it, 0.01 GPU-h."""
+    """3 + 3 s of generation, 1 + 5 s of update: half each; 24 + 12 s, 36 s and 72 s beside it."""
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip", "entreg")}
     report = matched.reports(database(right, HALVES), "m")[-1]
     row = dict(zip(report.columns, report.rows[0], strict=True))
     assert (row["arm"], row["generation"], row["update"]) == ("clip", "50.0%", "50.0%")
-    assert row["evaluation, checkpoints"] == "0.01" and row["steps"] == "2"
+    assert row["steps"] == "2"
+    assert (row["evaluation, idle …"], row["start-up"], row["lost"]) == ("0.01", "0.01", "0.02")
+    assert float(row["held"]) == pytest.approx((12 + 24 + 12 + 36 + 72) / 3600, rel=1e-2)
+    assert not any("Search" in note for note in report.notes)
+
+
+def test_what_a_search_cost_is_said(database):
+    """Two settings of entreg, 12 s each."""
+    arms = {"grpo": [1, 2, 3], "clip": [1, 2, 3]}
+    arms |= {f"entreg coefficient={x}": [1, 2, 3] for x in (0.1, 0.2)}
+    report = matched.reports(database(arms, HALVES, entreg="{coefficient: [0.1, 0.2]}"), "m")[-1]
+    (note,) = [note for note in report.notes if "Search" in note]
+    assert note == "Search: entreg was run with 2 settings, 0.00667 GPU-hours charged in all."
 
 
 def test_on_the_command_line(database, repo, tmp_path):

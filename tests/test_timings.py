@@ -35,7 +35,12 @@ def workspace(tmp_path, monkeypatch):
             write(
                 "trace", attempt=number, step=step, tokens=50 * step, gpu_hours=step / 8, **numbers
             )
-    write("finished", attempt=2, step=4, uncharged={"evaluation": 7.0})
+    write(
+        "finished",
+        attempt=2,
+        step=4,
+        seconds={"update": 30.0, "evaluation": 7.0, "start_up": 5.0, "lost": 2.0},
+    )
     write = spool.Spool(spool.path_of(workspace.cell(cells[1].id), 1)).write
     write("start", attempt=1, hardware={"gpus": [], "cores": 2}, **started)
     for cell in cells:
@@ -53,7 +58,7 @@ def test_a_run_in_numbers(workspace):
     assert found.charged == {"update": 30.0, "sync": 4.0}
     assert (found.gpu_hours, found.tokens_per_step) == (0.5, 50.0)
     assert found.aside == {"evaluation": 7.0} and (found.points, found.answers) == (0, 0)
-    assert found.start_up == 20.0
+    assert (found.start_up, found.held_at_start, found.lost) == (20.0, 5.0, 2.0)
     assert found.train["prompts_per_step"] == 32 and found.hardware["cores"] == 2
 
 
