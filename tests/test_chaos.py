@@ -23,7 +23,7 @@ from tests.running import marked, suite, traced_steps
 
 pytestmark = pytest.mark.stack
 
-STEPS = 7
+STEPS = 8
 MATRIX = f"""\
 name: chaos
 model: arithmetic-tiny
@@ -97,18 +97,18 @@ class Chaos(threading.Thread):
 @pytest.fixture(scope="module")
 def story(arithmetic_model, model_cache, tmp_path_factory, repo):
     folder = tmp_path_factory.mktemp("chaos")
-    (folder / "m.yaml").write_text(MATRIX)
+    (folder / "chaos.yaml").write_text(MATRIX)
     env = os.environ | {"SUITE_CACHE": str(model_cache), "PYTHONPATH": str(repo)}
     env.pop(MARK, None)
     workspace = Workspace(folder / "runs.db")
-    folders = [workspace.cell(cell.id) for cell in load_cells(folder / "m.yaml")]
-    conductor = suite(["run", "m.yaml"], folder, env)
+    folders = [workspace.cell(cell.id) for cell in load_cells(folder / "chaos.yaml")]
+    conductor = suite(["run", "chaos.yaml"], folder, env)
     chaos = Chaos(folders, lambda: conductor)
     chaos.start()
     output = conductor.communicate(timeout=900)[0]
     starts = 1
     while conductor.returncode == -signal.SIGKILL and starts < 5:
-        conductor = suite(["run", "m.yaml"], folder, env)
+        conductor = suite(["run", "chaos.yaml"], folder, env)
         starts += 1
         output += conductor.communicate(timeout=900)[0]
     chaos.over.set()
