@@ -427,7 +427,7 @@ def main() -> None:
     """Entry point: expected errors become one line and exit status 2 (bad input) or 1."""
     import duckdb
 
-    from suite.conductor import Busy
+    from suite.lock import Busy
     from suite.machine import UnknownDevice
     from suite.scheduler import Infeasible, NoCluster
     from suite.store import NoDatabase

@@ -11,19 +11,16 @@ a dead node, no memory) is tried again, from the last checkpoint. Attempts are f
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from suite.cell import Cell, Workspace
 from suite.faults import fault
+from suite.lock import only_conductor
 from suite.processes import Lost, Start
 from suite.queueing import Queue
 from suite.scheduler import Held, Place
@@ -33,10 +30,6 @@ from suite.worker import stack_key
 
 POLL_SECONDS = 0.5
 PUBLISH_SECONDS = 2.0
-
-
-class Busy(RuntimeError):
-    """Another conductor works on this database."""
 
 
 class Display(Protocol):
@@ -57,50 +50,6 @@ class Outcome:
     status: str
     error: str = ""
     log: Path | None = None
-
-
-def lock_file(workspace: Workspace) -> Path:
-    """Holds host and process id of the conductor of a database, locked while it works."""
-    return workspace.root / "conductor.lock"
-
-
-def conductor_of(workspace: Workspace) -> tuple[str, int] | None:
-    """(host, process id) of the conductor at work on a database; None when there is none."""
-    path = lock_file(workspace)
-    if not path.exists():
-        return None
-    with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            host, pid = file.read().split()
-            return host, int(pid)
-    return None
-
-
-@contextmanager
-def only_conductor(workspace: Workspace) -> Iterator[None]:
-    """Hold the database's lock file.
-
-    Raises:
-        Busy: another conductor holds it; its host and process id are named.
-    """
-    workspace.root.mkdir(parents=True, exist_ok=True)
-    with lock_file(workspace).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            host, _, pid = file.read().partition(" ")
-            where = "" if host == socket.gethostname() else f" on {host}"
-            raise Busy(
-                f"process {pid.strip()}{where} is already running cells of {workspace.db}: "
-                "wait for it, `suite stop` it, or use another --db"
-            ) from error
-        file.truncate(0)
-        file.write(f"{socket.gethostname()} {os.getpid()}")
-        file.flush()
-        yield
 
 
 def run(

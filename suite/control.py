@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.table import Table
 
 from suite.cell import Workspace
-from suite.conductor import conductor_of
+from suite.lock import conductor_of
 from suite.store import connect
 
 FOLLOW_SECONDS = 0.5

@@ -18,7 +18,7 @@ from benchmarks.grading import Grader, extract
 from benchmarks.sampling import LETTERS, digest, read_benchmark
 from suite import editions, machine, responses, spool
 from suite.cell import Cell, Workspace
-from suite.conductor import only_conductor
+from suite.lock import only_conductor
 from suite.report import Report
 from suite.store import Store, connect
 

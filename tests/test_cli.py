@@ -11,7 +11,7 @@ import pytest
 
 from suite import spool
 from suite.cell import Workspace
-from suite.conductor import only_conductor
+from suite.lock import only_conductor
 from suite.matrix import load_cells
 from suite.store import Store
 
@@ -141,7 +141,7 @@ def test_stop(suite, history):
     assert "nothing runs cells of runs.db" in suite("stop").stdout
     code = (
         "import sys, time; from pathlib import Path; from suite.cell import Workspace;"
-        "from suite.conductor import only_conductor\n"
+        "from suite.lock import only_conductor\n"
         "with only_conductor(Workspace(Path('runs.db'))): print('on', flush=True); time.sleep(60)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -11,8 +11,8 @@ from typing import Any
 
 from suite import machine
 from suite.cell import Cell, Workspace
-from suite.conductor import only_conductor
 from suite.lab.experiment import THEORY, Arm, Experiment
+from suite.lock import only_conductor
 from suite.spool import Spool, path_of
 from suite.store import Store
 
