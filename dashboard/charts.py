@@ -65,7 +65,7 @@ class Look:
 
 def score_curves(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str) -> alt.Chart:
     """Mean lines and interval bands of pass@k; data: arm, cost, score, low, high."""
-    return _banded(data, look, shown, alt.X("cost:Q", title=x), x)
+    return _banded(data, look, shown, alt.X("cost:Q", title=x, axis=_numbers(x)), x)
 
 
 def pass_curves(data: pd.DataFrame, look: Look, shown: Sequence[str]) -> alt.Chart:
@@ -99,14 +99,23 @@ def traces(
 ) -> alt.LayerChart:
     """The mean over seeds of a metric as a line, each seed fainter; data: arm, seed, x, value."""
     base = alt.Chart(data).encode(
-        x=alt.X("x:Q", title=x), **look.encode(shown), tooltip=["arm", "seed", "x", "value"]
+        x=alt.X("x:Q", title=x, axis=_numbers(x)),
+        **look.encode(shown),
+        tooltip=["arm", "seed", "x", "value"],
     )
-    value = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False))
+    value = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~g"))
     layers = [base.mark_line(strokeWidth=2.2).encode(y=value, detail="seed:N")]
     if mark is not None:
         rule = pd.DataFrame({"value": [mark]})
         layers.append(alt.Chart(rule).mark_rule(strokeDash=[2, 3], color=GREY).encode(y="value:Q"))
     return alt.layer(*layers).properties(height=240, title=y)
+
+
+def _numbers(title: str) -> alt.Axis:
+    """Whole numbers for what is counted."""
+    if title == "GPU-hours":
+        return alt.Axis(format=".3~g")
+    return alt.Axis(format="~s" if title == "tokens" else "d", tickMinStep=1)
 
 
 def paths(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str, y: str) -> alt.LayerChart:

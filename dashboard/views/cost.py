@@ -21,7 +21,7 @@ def _body(choice: Choice) -> None:
         st.info("What a score cost shows here once arms have been scored.")
         return
     unit = st.selectbox(
-        "Cost in", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
+        "Cost in", list(UNITS), format_func=UNITS.get, key="cost", bind="query-params"
     )
     try:
         reports = queries.costs(choice.subject, unit or "gpu_hours")

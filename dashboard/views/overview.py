@@ -43,11 +43,13 @@ def _headline(choice: Choice, cells: pd.DataFrame) -> None:
     if not choice.benchmark:
         st.info("Nothing has been scored yet: the advice comes with the first evaluations.")
         return
-    advice, _, _ = queries.advice(choice.subject, "")
+    advice, table, _ = queries.advice(choice.subject, "")
     st.markdown(f"### {advice[0]}")
     unfinished = int((cells.status != "finished").sum())
     early = f"Preliminary: {unfinished} of {len(cells)} cells are not finished. "
     st.markdown((early if unfinished else "") + " ".join(advice[1:]))
+    if not table.empty:
+        st.table(table, hide_index=True)
 
 
 def _numbers(cells: pd.DataFrame) -> None:
