@@ -24,7 +24,9 @@ def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
             return [_recommend(k, better[0]), *_rest(scores, found, better)]
     smallest, of_smallest = next(iter(found.items()))
     bound = max(one.detectable for one in of_smallest)
-    advice = f"Stay with {reference}: no arm is shown to be better."
+    advice = f"No arm is shown to be better than {reference}."
+    if reference == baseline(scores)[0]:
+        advice = f"Stay with {reference}: no arm is shown to be better."
     power = (
         f"A true difference of {bound:.3f} at pass@{smallest} would have been shown in four of "
         "five repetitions of this comparison."
