@@ -6,15 +6,15 @@ BIN := .venv/bin
 .PHONY: demo test setup lint clean
 
 demo: ## set up, train and score the quickstart matrix, print the comparison
-	@$(PYTHON) suite/bootstrap.py
+	@$(PYTHON) suite/bootstrap.py --extras dashboard
 	@$(BIN)/suite run matrix.yaml
 
 test: ## set up with what tests need, run all tests
-	@$(PYTHON) suite/bootstrap.py --extras dev
+	@$(PYTHON) suite/bootstrap.py --extras dev,dashboard --browser
 	@$(BIN)/python -m pytest
 
 setup: ## set up for development only
-	@$(PYTHON) suite/bootstrap.py --extras dev
+	@$(PYTHON) suite/bootstrap.py --extras dev,dashboard
 
 lint: setup ## ruff: format and rules
 	@$(BIN)/ruff format --check .

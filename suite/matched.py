@@ -318,7 +318,7 @@ def phases(matrix: str, runs: list[Timing]) -> Report:
     by_arm: dict[str, list[Timing]] = {}
     for run in runs:
         by_arm.setdefault(run.arm, []).append(run)
-    names = [name for name in _PHASES if any(name in run.charged for run in runs)]
+    names = [name for name in PHASES if any(name in run.charged for run in runs)]
     names += sorted({name for run in runs for name in run.charged} - set(names))
     rows = []
     for arm, own in by_arm.items():
@@ -372,4 +372,4 @@ def _searches(by_arm: dict[str, list[Timing]]) -> list[str]:
     return lines
 
 
-_PHASES = ("generation", "extra_generation", "reward", "experience", "update", "sync")
+PHASES = ("generation", "extra_generation", "reward", "experience", "update", "sync")

@@ -18,6 +18,8 @@ from rich.table import Table
 from suite import caveats, stats
 from suite.store import connect
 
+BASE = "the base model"  # as comparisons name it
+
 
 @dataclass(frozen=True)
 class Report:
@@ -69,8 +71,8 @@ def leaderboard(db: Path, matrix: str) -> list[Report]:
     with connect(db) as connection:
         reports = []
         for scores in scored(connection, matrix):
-            reports.append(_scores(connection, scores))
-            reports += _against_baseline(scores)
+            reports.append(table(connection, scores))
+            reports += differences(scores, comparisons(scores))
         return reports
 
 
@@ -171,7 +173,7 @@ class Scores:
         return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def _scores(connection: Any, scores: Scores) -> Report:
+def table(connection: Any, scores: Scores) -> Report:
     """The leaderboard: the base model, the arms by pass@1, and their seeds where there are more."""
     numbers = _run_numbers(connection, scores)
     rows = []
@@ -290,18 +292,24 @@ def _overlap(connection: Any, scores: Scores) -> list[str]:
     return notes
 
 
-def _comparisons_with_base(scores: Scores) -> list[str]:
-    """A line an arm: whether it is above the base model at the smallest k."""
-    notes = []
-    k = scores.ks[0]
+def above_base(scores: Scores, k: int) -> dict[str, stats.Comparison]:
+    """Each arm against the base model, on the seeds with which both have been scored."""
+    found = {}
     for arm in scores.names():
         seeds = [seed for seed in scores.seeds(arm) if seed in scores.base]
-        if not seeds:
-            continue
-        both = {"it": scores.of(arm, k, seeds), "the base model": scores.of(None, k, seeds)}
-        (found,) = stats.compare_arms(both, "the base model", rng=scores.rng(arm, k, "base"))
-        notes.append(f"{arm}: pass@{k} {scores.of(arm, k).mean():.3f}, {found.verdict}.")
-    return notes
+        if seeds:
+            both = {arm: scores.of(arm, k, seeds), BASE: scores.of(None, k, seeds)}
+            (found[arm],) = stats.compare_arms(both, BASE, rng=scores.rng(arm, k, "base"))
+    return found
+
+
+def _comparisons_with_base(scores: Scores) -> list[str]:
+    """A line an arm: whether it is above the base model at the smallest k."""
+    k = scores.ks[0]
+    return [
+        f"{arm}: pass@{k} {scores.of(arm, k).mean():.3f}, {found.verdict}."
+        for arm, found in above_base(scores, k).items()
+    ]
 
 
 def baseline(scores: Scores) -> tuple[str, list[int]]:
@@ -316,20 +324,28 @@ def baseline(scores: Scores) -> tuple[str, list[int]]:
     return against, sorted(set.intersection(*(set(scores.seeds(arm)) for arm in arms)))
 
 
-def _against_baseline(scores: Scores) -> list[Report]:
-    """Each arm's paired difference from GRPO (or the first arm), corrected for their number."""
-    against, shared = baseline(scores)
+def comparisons(scores: Scores, against: str = "") -> dict[int, list[stats.Comparison]]:
+    """For each k the other arms against one, by default the baseline; {} without a shared seed.
+
+    Raises ValueError when that arm has no scores.
+    """
+    usual, shared = baseline(scores)
     if not shared:
+        return {}
+    return {k: scores.compared(k, against or usual, shared) for k in scores.ks}
+
+
+def differences(scores: Scores, found: dict[int, list[stats.Comparison]]) -> list[Report]:
+    """What `comparisons` found as a table with its notes; nothing when it found nothing."""
+    if not found:
         return []
-    rows: dict[str, list[str]] = {arm: [arm] for arm in scores.names() if arm != against}
-    smallest = {}
-    for k in scores.ks:
-        for found in scores.compared(k, against, shared):
-            said = found.verdict.split()[0] if found.shown else "not shown"
-            rows[found.arm].append(
-                f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {said}"
-            )
-            smallest[k] = max(smallest.get(k, 0.0), found.detectable)
+    first = next(iter(found.values()))
+    rows = [
+        [one.arm, *(_difference(of_k[place]) for of_k in found.values())]
+        for place, one in enumerate(first)
+    ]
+    smallest = {k: max(one.detectable for one in of_k) for k, of_k in found.items()}
+    against, (_, shared) = first[0].reference, baseline(scores)
     together = " together" if len(rows) > 1 else ""
     sizes = ", ".join(f"±{size:.3f} at pass@{k}" for k, size in smallest.items())
     notes = [
@@ -339,9 +355,14 @@ def _against_baseline(scores: Scores) -> list[Report]:
     ]
     if len(shared) == 1:
         notes.append("One seed: nothing here says that another seed would agree.")
-    title = f"{scores.title}: against {against}"
-    columns = ["arm", *(f"pass@{k}" for k in scores.ks)]
-    return [Report(title, columns, list(rows.values()), notes)]
+    columns = ["arm", *(f"pass@{k}" for k in found)]
+    return [Report(f"{scores.title}: against {against}", columns, rows, notes)]
+
+
+def _difference(found: stats.Comparison) -> str:
+    """ "+0.041 [+0.006, +0.078] above"."""
+    said = found.verdict.split()[0] if found.shown else "not shown"
+    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {said}"
 
 
 def _seeds_text(seeds: list[int]) -> str:

@@ -49,9 +49,22 @@ def connect(path: str | Path = "runs.db", *, read_only: bool = True) -> duckdb.D
     Raises:
         NoDatabase: nothing has run there yet.
     """
-    if read_only and not Path(path).exists():
+    if not read_only:
+        return duckdb.connect(str(path))
+    if not Path(path).exists():
         raise NoDatabase(path)
-    return duckdb.connect(str(path), read_only=read_only)
+    # Opened by its path, a file that was replaced shows its former content for as long as this
+    # process has another connection to it; attached, it is what lies there now.
+    connection = duckdb.connect()
+    try:
+        connection.execute(
+            "ATTACH '{}' AS snapshot (READ_ONLY)".format(str(path).replace("'", "''"))
+        )
+        connection.execute("USE snapshot")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 class Store:

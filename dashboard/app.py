@@ -1,0 +1,35 @@
+"""The dashboard: `suite dashboard`, or `streamlit run dashboard/app.py -- --db runs.db`.
+
+It reads published snapshots and writes nothing. Each view is a file of `dashboard/views`.
+"""
+
+import streamlit as st
+
+from dashboard import state
+from dashboard.views import compare, cost, entropy, overview, pass_at_k, run, sql
+
+VIEWS = {
+    "Overview": overview,
+    "Compare": compare,
+    "Entropy": entropy,
+    "pass@k": pass_at_k,
+    "Cost": cost,
+    "Run": run,
+    "SQL": sql,
+}
+
+
+def main() -> None:
+    """Choose, then draw the view that the address names."""
+    st.set_page_config(page_title="entropy-suite", layout="wide")
+    pages = [
+        st.Page(view.show, title=title, url_path=title.lower().replace("@", "-at-"))
+        for title, view in VIEWS.items()
+    ]
+    chosen = st.navigation(pages)
+    state.choose()
+    st.title(chosen.title)
+    chosen.run()
+
+
+main()

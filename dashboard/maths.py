@@ -1,0 +1,62 @@
+"""A response as Markdown: its maths is rendered, everything else is shown as it was written.
+
+What a policy says is not trusted: nothing in it becomes an image, a link or a heading.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MATHS = re.compile(
+    r"\$\$(?P<display>[^$]+)\$\$|\\\[(?P<bracket>.+?)\\\]"
+    r"|(?<!\\)\$(?P<inline>[^$\n]+)\$|\\\((?P<round>.+?)\\\)",
+    re.DOTALL,
+)
+_BOXED = re.compile(r"\\boxed\{")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
+
+
+def as_markdown(text: str) -> str:
+    """Markdown that shows `text`, with $…$, \\(…\\), $$…$$, \\[…\\] and \\boxed{…} as maths."""
+    parts, end = [], 0
+    for found in _MATHS.finditer(text):
+        parts.append(_plain(text[end : found.start()]))
+        formula = next(group for group in found.groups() if group is not None)
+        display = found["display"] or found["bracket"]
+        parts.append(f"$${_one_line(formula)}$$" if display else f"${_one_line(formula)}$")
+        end = found.end()
+    return "".join([*parts, _plain(text[end:])])
+
+
+def _plain(text: str) -> str:
+    """Escaped, but for boxes outside of maths, which become maths."""
+    parts, end = [], 0
+    for found in _BOXED.finditer(text):
+        if found.start() < end:
+            continue
+        close = _closing(text, found.end())
+        if close:
+            parts += [
+                _escaped(text[end : found.start()]),
+                f"${_one_line(text[found.start() : close])}$",
+            ]
+            end = close
+    return "".join([*parts, _escaped(text[end:])])
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the brace that was opened before `start` has been closed; 0 where it never is."""
+    depth = 1
+    for place in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        if depth == 0:
+            return place + 1
+    return 0
+
+
+def _one_line(formula: str) -> str:
+    return " ".join(formula.split())
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\1", text).replace("\n", "  \n")

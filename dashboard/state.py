@@ -1,0 +1,112 @@
+"""What every view starts from: the database, the matrix and the benchmark that were chosen.
+
+The choice lives in widgets that are bound to the address, so that a link leads to the same view.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from dashboard import queries
+from dashboard.queries import Snapshot
+
+REFRESH_SECONDS = 2.0  # as often as the conductor publishes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The snapshot as it is now, and what is looked at; benchmark "" before the first score."""
+
+    snapshot: Snapshot
+    matrix: str
+    benchmark: str
+    model: str
+
+    @property
+    def subject(self) -> queries.Subject:
+        """What scores are of, as the queries want it."""
+        evaluated = queries.evaluated(self.snapshot, self.matrix)
+        return queries.Subject(
+            self.snapshot.path, self.matrix, self.benchmark, self.model, evaluated
+        )
+
+
+def database() -> Path:
+    """The database that the command line named: `streamlit run dashboard/app.py -- --db PATH`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--db", type=Path, default=Path("runs.db"))
+    return parser.parse_args(sys.argv[1:]).db.absolute()
+
+
+def choose() -> None:
+    """The sidebar: which matrix, benchmark and model the views show."""
+    found = queries.snapshot(database())
+    with st.sidebar:
+        names = queries.matrices(found) if found else []
+        if not names:
+            return
+        matrix = st.selectbox("Matrix", names, key="matrix", bind="query-params")
+        subjects = queries.subjects(found, matrix or names[0])
+        if len(subjects) > 1:
+            labels = [f"{benchmark} · {model}" for benchmark, model in subjects]
+            st.selectbox("Benchmark", labels, key="benchmark", bind="query-params")
+
+
+def choice() -> Choice | None:
+    """What is chosen, of the newest snapshot; None while there is nothing to show."""
+    found = queries.snapshot(database())
+    names = queries.matrices(found) if found else []
+    if not names:
+        return None
+    matrix = st.session_state.get("matrix")
+    matrix = matrix if matrix in names else names[0]
+    subjects = queries.subjects(found, matrix)
+    label = st.session_state.get("benchmark")
+    benchmark, model = next(
+        (pair for pair in subjects if " · ".join(pair) == label),
+        subjects[0] if subjects else ("", ""),
+    )
+    return Choice(found, matrix, benchmark, model)
+
+
+def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
+    """Draw a view and keep it up to date; without data, say what to do instead."""
+
+    @st.fragment(run_every=REFRESH_SECONDS)
+    def draw() -> None:
+        now = choice()
+        if _appeared(now):
+            st.rerun()
+        if now is None:
+            nothing_yet()
+        elif needs_scores and not now.benchmark:
+            st.info("No arm has been scored yet. The first evaluation of a cell shows here.")
+        else:
+            body(now)
+
+    draw()
+
+
+def nothing_yet() -> None:
+    """What to do about a database that is missing or empty."""
+    path = database()
+    state = "has no runs of a matrix yet" if path.exists() else "does not exist yet"
+    st.info(
+        f"`{path.name}` {state}. Start some and they show here while they train:\n\n"
+        f"```\nsuite run matrix.yaml --db {path}\n```\n\n"
+        "`suite plan matrix.yaml` says beforehand what that will cost."
+    )
+
+
+def _appeared(now: Choice | None) -> bool:
+    """Whether the sidebar does not know a matrix or a benchmark that is there."""
+    seen = () if now is None else (now.matrix, *queries.matrices(now.snapshot), now.benchmark)
+    before = st.session_state.get("_seen")
+    st.session_state["_seen"] = seen
+    return before is not None and before != seen

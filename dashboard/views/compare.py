@@ -1,0 +1,66 @@
+"""Compare: scores at equal cost, and which differences are shown."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import charts, queries, state
+from dashboard.state import Choice
+from suite.spending import UNITS
+
+
+def show() -> None:
+    """Draw it."""
+    state.page(_body, needs_scores=True)
+
+
+def _body(choice: Choice) -> None:
+    ks = queries.ks(choice.subject)
+    arms = queries.scored_arms(choice.subject)
+    left, middle, right = st.columns([2, 2, 3])
+    default = arms.index("grpo") if "grpo" in arms else 0
+    baseline = left.selectbox("Baseline", arms, index=default, key="baseline", bind="query-params")
+    unit = middle.selectbox(
+        "Against", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
+    )
+    shown = right.multiselect("Arms", arms, default=arms, key="arms", bind="query-params")
+    advice, table, notes = queries.advice(choice.subject, baseline)
+    st.markdown(f"### {advice[0]}")
+    st.markdown(" ".join(advice[1:]))
+    if not table.empty:
+        st.subheader(f"Less {baseline}'s score, on the same problems")
+        st.table(table[table.arm.isin(shown)], hide_index=True)
+        st.caption(" ".join(notes))
+    _curves(choice, unit or "gpu_hours", tuple(ks), [arm for arm in arms if arm in shown])
+    board = queries.leaderboard(choice.subject)
+    st.subheader("Scores at the end of the budget")
+    st.table([dict(zip(board.columns, row, strict=True)) for row in board.rows], hide_index=True)
+    with st.expander("Notes"):
+        st.markdown("\n".join(f"- {note}" for note in board.notes))
+
+
+def _curves(choice: Choice, unit: str, ks: tuple[int, ...], shown: list[str]) -> None:
+    try:
+        data = queries.score_curves(choice.subject, unit, ks)
+    except ValueError as error:
+        st.info(f"{error}: choose another cost.")
+        return
+    data = data[data.arm.isin(shown)]
+    if data.empty:
+        st.info("A curve needs two evaluations of an arm; the table above needs one.")
+        return
+    look = charts.Look(queries.arms(choice.snapshot))
+    columns = st.columns(min(2, len(ks)))
+    for place, k in enumerate(ks):
+        with columns[place % len(columns)]:
+            st.markdown(f"**pass@{k}**")
+            at_k = data[data.k == k]
+            charts.show(
+                charts.score_curves(at_k, look, shown, UNITS[unit]),
+                at_k,
+                f"{choice.matrix}-pass-at-{k}-{unit}",
+                f"pass@{k} of each arm over {UNITS[unit]}",
+            )
+    seeds = int(data.seeds.max())
+    over = "problems" if seeds == 1 else f"problems and {seeds} seeds"
+    st.caption(f"Lines: mean. Bands: 95 % interval over {over}.")

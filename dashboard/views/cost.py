@@ -1,0 +1,67 @@
+"""Cost: what a score cost each arm, and where its GPU-hours went."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import charts, queries, state
+from dashboard.state import Choice
+from suite.report import Report
+from suite.spending import UNITS
+
+
+def show() -> None:
+    """Draw it."""
+    state.page(_body)
+
+
+def _body(choice: Choice) -> None:
+    _phases(choice)
+    if not choice.benchmark:
+        st.info("What a score cost shows here once arms have been scored.")
+        return
+    unit = st.selectbox(
+        "Cost in", list(UNITS), format_func=UNITS.get, key="cost", bind="query-params"
+    )
+    try:
+        reports = queries.costs(choice.subject, unit or "gpu_hours")
+    except ValueError as error:
+        st.info(f"{error}: choose another cost.")
+        return
+    for number, report in enumerate(reports):
+        _table(report, number)
+
+
+def _phases(choice: Choice) -> None:
+    data = queries.phases(choice.snapshot, choice.matrix)
+    if data.empty:
+        st.info("No step has been trained yet.")
+        return
+    total = data.groupby("arm").gpu_hours.transform("sum")
+    place = data.phase.map({name: i for i, name in enumerate(dict.fromkeys(data.phase))})
+    data = data.assign(share=data.gpu_hours / total, place=place)
+    st.subheader("Where the GPU-hours went")
+    most = data.sort_values("share").iloc[-1]
+    st.markdown(f"Most went into **{most.phase}**: {most.share:.0%} of {most.arm}'s.")
+    charts.show(
+        charts.shares(data),
+        data.drop(columns="place"),
+        f"{choice.matrix}-phases",
+        "share of each phase in the charged GPU-hours of each arm",
+    )
+
+
+def _table(report: Report, number: int) -> None:
+    st.subheader(report.title)
+    st.table([dict(zip(report.columns, row, strict=True)) for row in report.rows], hide_index=True)
+    st.download_button(
+        "CSV",
+        report.csv(),
+        file_name=f"{report.title}.csv",
+        mime="text/csv",
+        key=f"cost-{number}",
+        on_click="ignore",
+        type="tertiary",
+    )
+    with st.expander("Notes"):
+        st.markdown("\n".join(f"- {note}" for note in report.notes))

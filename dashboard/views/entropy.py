@@ -1,0 +1,92 @@
+"""Entropy: what each arm did to it, to length and clipping, and how that went with the score."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import charts, queries, state
+from dashboard.state import Choice
+
+TITLES = {
+    "entropy": "entropy, nats a token",
+    "response_length": "response length, tokens",
+    "reward": "reward",
+    "truncated": "share truncated",
+    "clip_low": "clipped below, share",
+    "clip_high": "clipped above, share",
+    "groups_without_signal": "groups without signal, share",
+}
+
+
+def show() -> None:
+    """Draw it."""
+    state.page(_body)
+
+
+def _body(choice: Choice) -> None:
+    for text in queries.alarms(choice.snapshot, choice.matrix) or ():
+        st.warning(text)
+    st.caption(
+        f"Alarms: entropy of the last quarter of the steps below {queries.COLLAPSE:.0%} of the "
+        f"first step's (collapse) or above {queries.EXPLOSION:.0%} (explosion); more than "
+        f"{queries.TRUNCATION:.0%} of the responses truncated; a gradient that is plain GRPO's."
+    )
+    arms = list(dict.fromkeys(queries.cells(choice.snapshot, choice.matrix).arm))
+    left, right = st.columns([2, 3])
+    axis = left.selectbox(
+        "Against", list(queries.AXES), format_func=queries.AXES.get, key="axis", bind="query-params"
+    )
+    shown = right.multiselect("Arms", arms, default=arms, key="traced", bind="query-params")
+    shown = [arm for arm in arms if arm in shown]
+    look = charts.Look(queries.arms(choice.snapshot))
+    _traces(choice, axis or "step", shown, look)
+    if choice.benchmark:
+        _against_score(choice, shown, look)
+
+
+def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> None:
+    there = queries.metrics(choice.snapshot, choice.matrix)
+    controllers = [name for name in there if name.startswith("state/")]
+    names = [name for name in (*TITLES, *controllers) if name in there]
+    data = queries.traces(choice.snapshot, choice.matrix, tuple(names), axis)
+    data = data[data.arm.isin(shown)]
+    if data.empty:
+        st.info("No step has been trained yet.")
+        return
+    columns = st.columns(2)
+    for place, name in enumerate(names):
+        own = data[data.metric == name]
+        if own.empty:
+            continue
+        title = TITLES.get(name, name.replace("state/", "controller: "))
+        with columns[place % 2]:
+            charts.show(
+                charts.traces(own, look, shown, queries.AXES[axis], title),
+                own,
+                f"{choice.matrix}-{name.replace('/', '-')}",
+                f"{title} of each arm over {queries.AXES[axis]}",
+            )
+    st.caption(f"A line a seed; means of at most {queries.POINTS} intervals of steps.")
+
+
+def _against_score(choice: Choice, shown: list[str], look: charts.Look) -> None:
+    st.subheader("Entropy against score")
+    left, right = st.columns([2, 3])
+    ks = queries.ks(choice.subject)
+    k = left.selectbox("k of pass@k", ks, key="k", bind="query-params") or ks[0]
+    sources = {"rollouts": "the policy's own rollouts", "probe": "the fixed probe"}
+    source = right.selectbox(
+        "Entropy on", list(sources), format_func=sources.get, key="source", bind="query-params"
+    )
+    data = queries.entropy_and_score(choice.subject, choice.snapshot, k, source or "rollouts")
+    data = data[data.arm.isin(shown)]
+    if data.empty:
+        st.info("No evaluation has an entropy of this kind.")
+        return
+    charts.show(
+        charts.paths(data, look, shown, "entropy, nats a token", f"pass@{k}"),
+        data,
+        f"{choice.matrix}-entropy-against-pass-at-{k}",
+        f"entropy against pass@{k} at each evaluation of each arm",
+    )
+    st.caption("A point an evaluation, larger as the budget is spent; means over seeds.")

@@ -1,0 +1,96 @@
+"""Overview: what to use, and how far every cell is."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from dashboard import queries, state
+from dashboard.state import Choice
+from suite.text import compact, duration
+
+_STATES = {
+    "finished": ":green[✓ finished]",
+    "running": ":blue[▶ {progress:.0%}]",
+    "queued": "· queued",
+    "interrupted": ":orange[‖ interrupted at {progress:.0%}]",
+    "failed": ":red[✗ failed at {progress:.0%}]",
+}
+
+
+def show() -> None:
+    """Draw it."""
+    state.page(_body)
+
+
+def _body(choice: Choice) -> None:
+    cells = queries.cells(choice.snapshot, choice.matrix)
+    _headline(choice, cells)
+    _numbers(cells)
+    st.subheader("Cells")
+    st.table(grid(cells))
+    st.caption(
+        "A row an arm, a column a seed. Time left: at the pace so far, evaluations included. "
+        "GPU-hours: what was charged to the budget."
+    )
+    for row in cells[cells.status == "failed"].itertuples():
+        st.error(f"{row.arm} (seed {row.seed}): {row.error or 'failed'} · `suite logs {row.run}`")
+    for text in queries.alarms(choice.snapshot, choice.matrix):
+        st.warning(text)
+
+
+def _headline(choice: Choice, cells: pd.DataFrame) -> None:
+    if not choice.benchmark:
+        st.info("Nothing has been scored yet: the advice comes with the first evaluations.")
+        return
+    advice, table, _ = queries.advice(choice.subject, "")
+    st.markdown(f"### {advice[0]}")
+    unfinished = int((cells.status != "finished").sum())
+    early = f"Preliminary: {unfinished} of {len(cells)} cells are not finished. "
+    st.markdown((early if unfinished else "") + " ".join(advice[1:]))
+    if not table.empty:
+        st.table(table, hide_index=True)
+
+
+def _numbers(cells: pd.DataFrame) -> None:
+    done, running = ((cells.status == state).sum() for state in ("finished", "running"))
+    columns = st.columns(4)
+    columns[0].metric("Cells finished", f"{done} of {len(cells)}")
+    columns[1].metric("Running", str(running))
+    columns[2].metric("GPU-hours spent", compact(cells.gpu_hours.sum()))
+    columns[3].metric("Time left, about", _left(cells))
+
+
+def _left(cells: pd.DataFrame) -> str:
+    """Of the running cells at their pace; the queued ones as long as a whole one."""
+    waiting = cells[cells.status.isin(["running", "queued"])]
+    if waiting.empty:
+        return "–"
+    whole = (cells.seconds_left / (1 - cells.progress))[cells.status == "running"].mean()
+    if pd.isna(whole):
+        return "unknown yet"
+    side_by_side = max(1, (cells.status == "running").sum())
+    return duration((waiting.seconds_left.fillna(whole)).sum() / side_by_side)
+
+
+def grid(cells: pd.DataFrame) -> pd.DataFrame:
+    """Arms by seeds (and models where there are several), each cell in a few words."""
+    one_model = cells.model.nunique() == 1
+    names = cells.arm if one_model else cells.arm + " · " + cells.model
+    texts = pd.Series([_text(row) for row in cells.itertuples()], index=cells.index, dtype=str)
+    table = pd.DataFrame({"arm": names, "seed": "seed " + cells.seed.astype(str), "text": texts})
+    wide = table.pivot_table(
+        index="arm", columns="seed", values="text", aggfunc="first", sort=False
+    )
+    wide.columns.name = None
+    return wide.fillna("")
+
+
+def _text(row) -> str:
+    words = [_STATES.get(row.status, row.status).format(progress=row.progress)]
+    if row.status == "running" and not pd.isna(row.seconds_left):
+        words.append(f"{duration(row.seconds_left)} left")
+    if row.steps:
+        words.append(f"step {row.steps}")
+        words.append(f"{compact(row.gpu_hours)} GPU-h")
+    return " · ".join(words)

@@ -1,0 +1,83 @@
+"""pass@k: reach over k, and where an arm falls below the model that it started from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from dashboard import charts, queries, state
+from dashboard.state import Choice
+
+BASE = "base model"
+
+
+def show() -> None:
+    """Draw it."""
+    state.page(_body, needs_scores=True)
+
+
+def _body(choice: Choice) -> None:
+    data = queries.pass_curves(choice.subject)
+    names = list(dict.fromkeys(data.arm))
+    shown = st.multiselect("Arms", names, default=names, key="curves", bind="query-params")
+    shown = [arm for arm in names if arm in shown]
+    samples = int(data.k.max())
+    far = max((k for k in data.k if 4 * k <= samples), default=1)
+    verdicts = queries.base_verdicts(choice.subject, far)
+    lines = [
+        f"{text}; at pass@{far}: {verdicts.get(arm, 'not compared')}."
+        for arm, text in crossings(data).items()
+    ]
+    if lines:
+        st.markdown("\n".join(f"- {line}" for line in lines))
+    else:
+        st.info(
+            "The base model was not scored: put 0 into `evaluate.at` to see where arms cross it."
+        )
+    look = charts.Look(queries.arms(choice.snapshot))
+    own = data[data.arm.isin(shown)]
+    if not own.empty:
+        charts.show(
+            charts.pass_curves(own, look, shown),
+            own,
+            f"{choice.matrix}-pass-at-k",
+            "pass@k of each arm and of the base model over k",
+        )
+    st.caption(
+        f"At the last evaluation, {samples} samples a problem. Bands: 95 % intervals. Crossings "
+        f"are those of the mean curves below k = n; the paired comparison says what is shown. "
+        f"pass@{samples} is k = n: a coin flip per problem at the margin."
+    )
+    wide = own.pivot(index="arm", columns="k", values="score").reindex(shown)
+    wide.columns = [f"pass@{k}" for k in wide.columns]
+    st.table(wide.map("{:.3f}".format))
+
+
+def crossings(data: pd.DataFrame) -> dict[str, str]:
+    """Where the mean curve of each arm meets the base model's; data: arm, k, score.
+
+    k = n is left out, where a curve is a coin flip per problem.
+    """
+    inside = data[data.k < data.k.max()]
+    base = inside[inside.arm == BASE].set_index("k").score
+    if base.empty:
+        return {}
+    return {
+        arm: f"{arm} {_crossing(own.set_index('k').score - base)}"
+        for arm, own in inside[inside.arm != BASE].groupby("arm", sort=False)
+    }
+
+
+def _crossing(difference: pd.Series) -> str:
+    """In words: the first k at which the difference changes sign, interpolated in log k."""
+    gap, k = difference.to_numpy(), difference.index.to_numpy(dtype=float)
+    turns = np.flatnonzero(np.sign(gap[:-1]) * np.sign(gap[1:]) < 0)
+    if not len(turns):
+        side = "above" if gap[0] > 0 else "below"
+        return f"stays {side} the base model up to k = {k[-1]:.0f}"
+    at = turns[0]
+    share = gap[at] / (gap[at] - gap[at + 1])
+    where = k[at] * (k[at + 1] / k[at]) ** share
+    way = "falls below" if gap[at] > 0 else "rises above"
+    return f"{way} the base model at k ≈ {where:.0f}"

@@ -1,0 +1,76 @@
+"""SQL: a question of one's own, in a process that can read this snapshot and do nothing else."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from dashboard import state
+from suite.sandbox import QueryError, Result, query
+from suite.store import NoDatabase
+
+ROWS, SECONDS, MEMORY = 1000, 10.0, 1 << 30
+EXAMPLES = {
+    "score at equal cost": """SELECT arm, seed, k, round(score, 3) AS score,
+       round(low, 3) AS low, round(high, 3) AS high
+  FROM leaderboard ORDER BY k, score DESC""",
+    "entropy along one arm": """SELECT step, arm, seed, value AS entropy
+  FROM traces WHERE metric = 'entropy' ORDER BY arm, seed, step""",
+    "where the GPU-hours went": """SELECT arm, metric, round(sum(value) / 3600, 4) AS gpu_hours
+  FROM traces WHERE metric LIKE 'seconds/%' GROUP BY ALL ORDER BY arm, gpu_hours DESC""",
+    "what failed, and why": """SELECT run, time, detail->>'error' AS error
+  FROM data.events WHERE kind = 'failed' ORDER BY time DESC""",
+}
+
+
+def show() -> None:
+    """Draw it. Asked on demand, not refreshed."""
+    if not state.database().exists():
+        state.nothing_yet()
+        return
+    st.selectbox("Example", list(EXAMPLES), key="example", on_change=_use_example)
+    with st.form("ask", border=False):
+        text = st.text_area(
+            "One statement", next(iter(EXAMPLES.values())), height=160, key="sql",
+            bind="query-params",
+        )  # fmt: skip
+        asked = st.form_submit_button("Run", type="primary")
+    st.caption(
+        f"Read-only, in a process of its own: at most {ROWS} rows, {SECONDS:g} s and "
+        f"{MEMORY >> 30} GiB. Views: runs, traces, evals, probes, benchmarks, pass_at_k, "
+        "leaderboard, gpu_hours_to_score."
+    )
+    if asked or st.query_params.get("sql"):
+        _answer(text or "")
+
+
+def _use_example() -> None:
+    chosen = st.session_state.get("example")
+    if chosen:
+        st.session_state["sql"] = EXAMPLES[chosen]
+
+
+def _answer(text: str) -> None:
+    try:
+        result = query(state.database(), text, rows=ROWS, seconds=SECONDS, memory=MEMORY)
+    except (QueryError, NoDatabase) as error:
+        st.error(str(error))
+        return
+    count = len(result.table)
+    more = f", the first {ROWS} of more" if result.truncated else ""
+    st.markdown(f"**{count} row{'' if count == 1 else 's'}**{more}")
+    frame = _frame(result)
+    st.dataframe(frame, hide_index=True)
+    st.download_button(
+        "CSV", frame.to_csv(index=False), file_name="query.csv", mime="text/csv", key="csv-query",
+        on_click="ignore", type="tertiary",
+    )  # fmt: skip
+
+
+def _frame(result: Result):
+    """As pandas; a name that occurs twice is numbered."""
+    seen: dict[str, int] = {}
+    names = []
+    for name in result.columns:
+        seen[name] = seen.get(name, 0) + 1
+        names.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return result.table.rename_columns(names).to_pandas()

@@ -1,0 +1,141 @@
+"""A real Chromium on a real dashboard, for the tests that look at it."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+from suite.bootstrap import browser
+
+READY = "[data-testid=stApp][data-test-script-state=notRunning]"
+# Streamlit looks for its server below the address of a deep link first, and is told 404.
+EXPECTED = ("_stcore/health", "_stcore/host-config")
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@contextlib.contextmanager
+def dashboard(db, log):
+    """The address of `suite dashboard` on a database; ended in the end."""
+    port = free_port()
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "suite.cli", "dashboard", "--db", db, "--port", str(port)],
+            stdout=output,
+            stderr=output,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert server.poll() is None, log.read_text()
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/_stcore/health"):
+            break
+        time.sleep(0.2)
+    try:
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@contextlib.contextmanager
+def chromium():
+    """Headless, without a sandbox of its own: tests run as root in containers."""
+    from playwright.sync_api import sync_playwright
+
+    executable = browser()
+    assert executable, "chromium is missing: apt-get install -y chromium fonts-dejavu-core"
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=executable,
+            args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
+        )
+        yield started
+        started.close()
+
+
+class Visitor:
+    """One person's window: what they see, and what the console said."""
+
+    def __init__(self, started, address, **settings):
+        size = {"width": 1280, "height": 800}
+        self.context = started.new_context(viewport=size, accept_downloads=True, **settings)
+        self.page = self.context.new_page()
+        self.address = address
+        self.complaints = []
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", self._request)
+
+    def _console(self, message):
+        expected = any(message.location.get("url", "").endswith(path) for path in EXPECTED)
+        if message.type in ("error", "warning") and not expected:
+            self.complaints.append(message.text)
+
+    def _request(self, request):
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.complaints.append(f"asked {request.url}")
+
+    def open(self, path=""):
+        """Go there and wait until nothing is being drawn."""
+        self.page.goto(f"{self.address}/{path}")
+        return self.settle()
+
+    def settle(self):
+        self.page.wait_for_selector("h1", timeout=60_000)
+        quiet = time.monotonic() + 60
+        while time.monotonic() < quiet:  # a fragment's own reruns are short
+            self.page.wait_for_selector(READY, timeout=60_000)
+            self.page.wait_for_timeout(400)
+            if self.page.query_selector(READY):
+                break
+        return self
+
+    def text(self):
+        return self.page.inner_text("[data-testid=stMainBlockContainer]")
+
+    def heading(self):
+        """The sentence that answers the view's question."""
+        return self.page.locator("h3").first.inner_text()
+
+    def tables(self):
+        """Every table as rows of texts, header first."""
+        return [
+            [
+                [cell.inner_text().strip() for cell in row.query_selector_all("th, td")]
+                for row in table.query_selector_all("tr")
+            ]
+            for table in self.page.query_selector_all("[data-testid=stTable] table")
+        ]
+
+    def choose(self, label, option):
+        """Pick an option of a select box by what people read."""
+        self.page.get_by_role("combobox", name=label).first.click()
+        self.page.get_by_role("option", name=option, exact=True).click()
+        return self.settle()
+
+    def drop(self, name):
+        """Take an entry out of a multiple choice."""
+        self.page.get_by_role("button", name=f"Remove {name}", exact=True).click()
+        return self.settle()
+
+    def download(self, button, number=0):
+        """The bytes of what a button of that name gives."""
+        with self.page.expect_download(timeout=60_000) as caught:
+            self.page.get_by_role("button", name=button, exact=True).nth(number).click()
+        with open(caught.value.path(), "rb") as file:
+            return file.read()
+
+    def exceptions(self):
+        return [e.inner_text() for e in self.page.query_selector_all("[data-testid=stException]")]
+
+    def close(self):
+        self.context.close()
