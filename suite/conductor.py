@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from suite.cell import Cell, Workspace
+from suite.cell import EVALUATION, Cell, Workspace
 from suite.faults import fault
 from suite.lock import only_conductor
 from suite.processes import Lost, Start
@@ -105,8 +105,8 @@ class _Run:
         """How far earlier commands have brought a cell."""
         try:
             for row in self._store.ingest(cell.id):
-                if row["kind"] == "done":  # its conductor died before it could say so
-                    self._store.set_status(cell.id, "finished")
+                if row["kind"] == "done" and cell.algorithm != EVALUATION:  # that can be extended
+                    self._store.set_status(cell.id, "finished")  # its conductor died before it
         except BadSpool as error:
             self._end(cell, "failed", str(error))
             return
@@ -127,8 +127,10 @@ class _Run:
                 self._publish()
         except BaseException:
             for session in self._sessions:
-                session.interrupt()
+                session.held.stop()
                 session.held.release()
+            for session in self._sessions:
+                session.interrupted()
             raise
         return [self._ended[cell.id] for cell in self._cells]
 
@@ -273,12 +275,12 @@ class _Session:
             self.running = None
         self._end(cell, status, error, self.log if error else None)
 
-    def interrupt(self) -> None:
-        """Stop the worker on the user's word; what it wrote is taken in."""
-        self.held.stop()
+    def interrupted(self) -> None:
+        """The worker was stopped on the user's word; what it wrote is taken in."""
         for cell in self.left:
             for row in self._store.ingest(cell.id):
-                self._display.line(cell, row) if row["kind"] == "trace" else None
+                if row["kind"] == "trace":
+                    self._display.line(cell, row)
         if self.running:
             self._set(self.running, "interrupted")
 
