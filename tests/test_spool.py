@@ -7,6 +7,8 @@ import os
 import pytest
 
 from suite import spool
+from suite.ledger import Budget
+from suite.worker import Recorder
 
 
 def test_lines_come_back_once_and_in_order(tmp_path):
@@ -77,3 +79,19 @@ def test_the_largest_number_of_a_name(tmp_path):
         writer.write("note", attempt_seconds=seconds)
     writer.write("note", text="without")
     assert spool.largest(path, "attempt_seconds") == 40.0
+
+
+def test_an_attempt_whose_lease_is_gone_writes_nothing_any_more(tmp_path):
+    """A worker that is believed dead and is not, once the next attempt has begun."""
+    folder = tmp_path / "cell"
+    recorder = Recorder(spool.path_of(folder, 1), 1, Budget("steps", 4), gpus=1)
+    recorder.write("trace", step=1)
+    spool.write_lease(folder, 1)
+    recorder.write("trace", step=2)
+    spool.write_lease(folder, 2)
+    with pytest.raises(spool.Fenced, match="attempt 2 has taken the place of attempt 1"):
+        recorder.write("trace", step=3)
+    with pytest.raises(spool.Fenced):
+        recorder.check_lease()
+    rows, _ = spool.read_from(spool.path_of(folder, 1), 0)
+    assert [row["step"] for row in rows] == [1, 2]
