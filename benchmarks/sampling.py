@@ -57,6 +57,7 @@ def evaluate(
     *,
     seed: int,
     done: Mapping[tuple[str, int], int] | None = None,
+    drawn: Callable[[int, int], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yield one record for each batch of samples of the problems in the JSON-lines file at `path`.
 
@@ -67,6 +68,7 @@ def evaluate(
 
     Args:
         done: (problem, first) -> n of the batches that exist already; what they cover is left out.
+        drawn: told the samples and tokens of each chunk when the engine has drawn it.
 
     Raises:
         ValueError: a line without id, problem and answer, named by its number.
@@ -80,6 +82,9 @@ def evaluate(
             seeds = [_seed(seed, name, row["id"]) + first for row, first, _ in part]
             params = [_params(sampling, n, s) for (_, _, n), s in zip(part, seeds, strict=True)]
             groups = generate([row["problem"] for row, _, _ in part], params)
+            if drawn is not None:
+                lengths = [tokens for group in groups for _, tokens, _ in group]
+                drawn(len(lengths), sum(lengths))
             if pending is not None:
                 yield from pending.result()
             pending = grading.submit(_records, grader, name, part, seeds, groups)

@@ -35,16 +35,27 @@ def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
     write("sampling", wanted=total, existing=total - missing)
     meter = _Meter(total, total - missing)
     point = {"step": 0, "fraction": FRACTION}
+
+    def drawn_now(samples: int, tokens: int) -> None:
+        if meter.add(samples, tokens):
+            write("progress", budget_fraction=meter.fraction, text=meter.text)
+
     if missing:
         with _engine(cell, workspace, sampling) as generate, Grader() as grader:
             grader.start()
+            meter.begin()
             for name, path in files.items():
                 for record in evaluate(
-                    generate, grader, path, name, sampling, seed=cell.seed, done=done[name]
+                    generate,
+                    grader,
+                    path,
+                    name,
+                    sampling,
+                    seed=cell.seed,
+                    done=done[name],
+                    drawn=drawn_now,
                 ):
                     write("eval", **point, **record)
-                    if meter.add(record["n"], sum(record["lengths"])):
-                        write("progress", budget_fraction=meter.fraction, text=meter.text)
     write("evaluated", **point, samples=total, seconds=meter.seconds, tokens=meter.tokens)
 
 
@@ -94,11 +105,15 @@ class _Meter:
 
     def __init__(self, total: int, done: int):
         self._total, self._done, self._before = total, done, done
-        self._start = self._said = time.monotonic()
+        self._start = self._begun = self._said = time.monotonic()
         self.tokens = 0
 
+    def begin(self) -> None:
+        """The engine is there: throughput counts from now."""
+        self._begun = time.monotonic()
+
     def add(self, samples: int, tokens: int) -> bool:
-        """Count a batch; whether it is time to say so."""
+        """Count a chunk; whether it is time to say so."""
         self._done += samples
         self.tokens += tokens
         now = time.monotonic()
@@ -118,9 +133,10 @@ class _Meter:
     @property
     def text(self) -> str:
         """ "5120/30720 samples, 480/s, 6,100 tokens/s, 53 s left"."""
-        rate = (self._done - self._before) / max(self.seconds, 1e-9)
+        sampling = max(time.monotonic() - self._begun, 1e-9)
+        rate = (self._done - self._before) / sampling
         left = (self._total - self._done) / rate
         return (
             f"{self._done}/{self._total} samples, {rate:.0f}/s, "
-            f"{self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s, {left:.0f} s left"
+            f"{self.tokens / sampling:,.0f} tokens/s, {left:.0f} s left"
         )

@@ -100,6 +100,24 @@ def test_an_evaluation_grows_without_drawing_anything_twice(path, steps, batch):
     assert verdicts(records) == whole
 
 
+def test_what_is_drawn_is_told_before_it_is_graded(path):
+    """A chunk at once: its records come only when the next one has been drawn."""
+    told = []
+
+    def generate(problems, params):
+        told.append("asked")
+        return [[("\\boxed{2}", 5, False)] * one["n"] for one in params]
+
+    def drawn(samples, tokens):
+        told.append((samples, tokens))
+
+    sampling = Sampling(samples=4, max_new_tokens=16, chunk=8)
+    with Grader(workers=1) as grader:
+        for record in evaluate(generate, grader, path, "b", sampling, seed=7, drawn=drawn):
+            told.append(record["problem"])
+    assert told == ["asked", (8, 40), "asked", (4, 20), "a", "b", "c"]
+
+
 def test_a_gap_in_the_middle_is_filled(path):
     done = {("a", 0): 2, ("a", 6): 4}
     wanted = batches(path, Sampling(samples=10, max_new_tokens=1, batch=3, problems=1), done)
