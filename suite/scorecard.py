@@ -77,8 +77,8 @@ def _scores(connection: Any, cell: Cell, counts: Counts) -> Report:
         "Brackets: 95 % interval over problems. Truncated, unanswered and undecided responses "
         "count as wrong. maj@n: the most frequent answer is right."
     ]
-    if cell.evaluate["samples"] in ks:
-        k = cell.evaluate["samples"]
+    drawn = {min(n) for _, n, _ in counts.values()}  # an earlier, larger evaluation counts
+    for k in sorted(drawn.intersection(ks)):
         notes.append(f"pass@{k} is k = n: a coin flip per problem at the margin.")
     notes += _copies(connection, cell)
     notes += _overlap(connection, cell)

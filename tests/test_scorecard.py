@@ -100,6 +100,16 @@ def test_scores_votes_and_guessing_by_hand(workspace, exam):
     assert any(note.startswith("aime24: pass@8 ≈") for note in card.notes)
 
 
+def test_fewer_samples_than_exist_are_no_coin_flip(workspace, exam):
+    """k = n is a matter of what was drawn, not of what was asked for last."""
+    cell = asked(workspace, exam, pass_at="1,4")
+    finish(workspace, cell, times=2)  # eight of each
+    note = "pass@4 is k = n: a coin flip per problem at the margin."
+    assert note not in scorecard.card(workspace.db, cell)[0].notes
+    finish(workspace, other := asked(workspace, exam, pass_at="1,4", seed=1))
+    assert note in scorecard.card(workspace.db, other)[0].notes
+
+
 def test_the_same_samples_read_otherwise(workspace, exam):
     _, more = scorecard.card(workspace.db, finish(workspace, asked(workspace, exam)), more=True)
     row = dict(zip(more.columns, more.rows[0], strict=True))
