@@ -45,8 +45,9 @@ class Estimated:
 
     def __str__(self) -> str:
         return (
-            f"pass@{self.k} ≈ {self.estimate:.3f} [{self.low:.3f}, {self.high:.3f}], "
-            f"estimated from {self.samples} samples"
+            f"pass@{self.k} ≈ {self.estimate:.3f} "
+            f"[{self.population_low:.3f}, {self.population_high:.3f}], for these very problems "
+            f"[{self.low:.3f}, {self.high:.3f}], estimated from {self.samples} samples"
         )
 
 

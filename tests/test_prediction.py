@@ -37,6 +37,8 @@ def test_the_estimate_says_that_it_is_one():
         "estimated from 64 samples"
     )
     assert 0 <= found.low < found.estimate < found.high <= 1
+    population = f"[{found.population_low:.3f}, {found.population_high:.3f}], for these very"
+    assert population in str(found)  # what brackets mean everywhere else
     assert found == predict_pass_at_k([64] * 30, [0, 1, 5] * 10, 1024, rng=rng())
 
 
