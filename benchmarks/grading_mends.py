@@ -165,7 +165,7 @@ def _solve_less() -> None:
 
     math-verify ends by comparing the solutions, so a gold that has none (`x^2+18x+86=0`) would
     equal every contradiction, and a policy finds "1 = 2". One that is the gold rearranged is
-    recognised before this comparison.
+    recognised before this comparison, one that is a multiple of it here.
     """
     compare = grader.sympy_solve_and_compare
 
@@ -175,12 +175,22 @@ def _solve_less() -> None:
 
     def compare_solutions(gold: Any, answer: Any, *precision: int) -> bool:
         solutions = solve_once(gold)
-        if not solutions or _plainly_unsolved(solutions, answer):
+        if not solutions:
+            return _is_a_multiple(gold, answer)
+        if _plainly_unsolved(solutions, answer):
             return False
         return compare(gold, answer, *precision)
 
     grader.solve = lambda relation, _: solve_once(relation)
     grader.sympy_solve_and_compare = compare_solutions
+
+
+def _is_a_multiple(gold: Any, answer: Any) -> bool:
+    """Whether an equation in variables is the other times a number: x^2 + 1 = 0, 2x^2 = -2."""
+    if not (isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq) and gold.free_symbols):
+        return False
+    ratio = sympy.cancel((gold.lhs - gold.rhs) / (answer.lhs - answer.rhs))
+    return bool(ratio.is_number and ratio.is_finite and not ratio.is_zero)
 
 
 def _plainly_unsolved(solutions: Any, answer: Any) -> bool:

@@ -135,6 +135,8 @@ def test_extraction_is_linear(piece):
         ("E_{1},E_{2}", "2", "wrong"),
         # It compares equations by their real solutions: none here, as in any contradiction.
         ("x^{2}+18x+86=0", "1=2", "wrong"),
+        ("x^{2}+18x+86=0", "2x^2+36x+172=0", "correct"),
+        ("x^{2}+18x+86=0", "2x^2+36x+170=0", "wrong"),
         ("x^{2}+18x+86=0", "x^{2}+18x+86=0", "correct"),
         ("x^{2}+18x+86=0", "x^2 + 86 = -18x", "correct"),
         ("y=2x+3", "2y-4x=6", "correct"),
