@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 WATCH_SECONDS = 2.0
-SHOWN_ROWS = 1000  # of `suite sql`
+FILE_ROWS = 1_000_000  # of `suite sql` to a file
 WIDTH_WHEN_PIPED = 160  # a log or a file has no width of its own
 
 console = Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED)
@@ -302,31 +302,44 @@ def report(
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT over the views of runs.db.")],
+    query: Annotated[
+        str | None, typer.Argument(help="One statement; without it, a prompt.", show_default=False)
+    ] = None,
     db: Database = DEFAULT_DB,
+    as_json: Annotated[bool, typer.Option("--json", help="A list of objects instead.")] = False,
+    csv: Annotated[Path | None, typer.Option(help="Write CSV here instead.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write Parquet here instead.")] = None,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="At most so many; 1000, or a million to a file.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time that it may take.")] = 10.0,
 ) -> None:
-    """Run a read-only query on runs, traces, evals, pass_at_k, leaderboard, gpu_hours_to_score."""
-    import duckdb
-    from rich.table import Table
+    """Ask the views of a database in SQL: runs, traces, evals, pass_at_k, leaderboard, ...
 
-    from suite.store import connect
+    It can only read: each statement runs in a process of its own, without access to anything but
+    the database, within limits of time and memory. Without a query there is a prompt, with history.
+    """
+    from suite import sql as shell
+    from suite.sandbox import ROWS
+    from suite.sandbox import query as ask
 
-    with connect(db) as connection:
-        try:
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
-            result = connection.execute(query)
-            if result is None or not result.description:
-                raise typer.BadParameter("it asks for nothing", param_hint="query")
-            rows = result.fetchmany(SHOWN_ROWS + 1)
-        except duckdb.Error as error:
-            raise typer.BadParameter(str(error).splitlines()[0], param_hint="query") from error
-        table = Table(*(escape(column[0]) for column in result.description))
-    for row in rows[:SHOWN_ROWS]:
-        table.add_row(*("" if value is None else escape(str(value)) for value in row))
-    console.print(table)
-    if len(rows) > SHOWN_ROWS:
-        console.print(f"only the first {SHOWN_ROWS} rows are shown")
+    if query is None:
+        if as_json or csv or parquet:
+            raise typer.BadParameter("--json, --csv and --parquet go with a query")
+        shell.prompt(_existing(db), console, rows or ROWS, seconds)
+        return
+    kept = as_json or csv or parquet
+    result = _checked(ask, db, query, rows=rows or (FILE_ROWS if kept else ROWS), seconds=seconds)
+    if as_json:
+        typer.echo(shell.as_json(result))
+    if csv:
+        shell.write_csv(result, csv)
+    if parquet:
+        _checked(shell.write_parquet, result, parquet)
+    if not kept:
+        console.print(shell.table(result))
+    if result.truncated:
+        errors.print(shell.counted(result), highlight=False)
 
 
 @app.command()
@@ -393,6 +406,15 @@ def _run_cells(
             if outcome.log:
                 lines.append(f"  its log: {outcome.log}")
     return lines
+
+
+def _existing(db: Path) -> Path:
+    """Raises NoDatabase when there is none."""
+    from suite.store import NoDatabase
+
+    if not db.exists():
+        raise NoDatabase(db)
+    return db
 
 
 def _checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

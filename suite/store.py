@@ -169,7 +169,10 @@ class BadSpool(ValueError):
 
 
 class NoDatabase(FileNotFoundError):
-    """There is no runs.db at the given path yet."""
+    """There is no runs.db at the given path yet; the message says what to do."""
+
+    def __init__(self, path: str | Path):
+        super().__init__(f"no database at {path}: `suite run matrix.yaml` makes one")
 
 
 def connect(path: str | Path = "runs.db", *, read_only: bool = True) -> duckdb.DuckDBPyConnection:
@@ -179,10 +182,10 @@ def connect(path: str | Path = "runs.db", *, read_only: bool = True) -> duckdb.D
     itself is opened for writing, which locks every reader out: for maintenance only.
 
     Raises:
-        NoDatabase: nothing has run there yet; the message says what to do.
+        NoDatabase: nothing has run there yet.
     """
     if read_only and not Path(path).exists():
-        raise NoDatabase(f"no database at {path}: `suite run matrix.yaml` makes one")
+        raise NoDatabase(path)
     return duckdb.connect(str(path), read_only=read_only)
 
 

@@ -252,7 +252,7 @@ def test_sql_only_reads(suite, history, query):
 def test_sql(suite, history):
     assert "grpo" in suite("sql", "SELECT DISTINCT arm FROM traces").stdout
     assert "[x] and [/y]" in suite("sql", "SELECT '[x] and [/y]' AS z").stdout
-    assert "only the first 1000 rows" in suite("sql", "SELECT * FROM range(2000)").stdout
+    assert "only the first 1000 rows" in suite("sql", "SELECT * FROM range(2000)").stderr
 
 
 def test_a_file_that_is_no_database(suite, folder):
