@@ -1,0 +1,97 @@
+"""The tables of runs.db, as the named steps that made them: forward only, each in one transaction.
+
+A step that is out in the world is never edited: a change is another step at the end. Tables live in
+the schema `data`; what people query are the views of suite.views, made anew each time.
+
+| table | a row is | written when |
+|---|---|---|
+| spool | how many bytes of an attempt's file are taken in | with the rows of those bytes |
+| cells | the place of a run in a matrix | a matrix is registered |
+| runs | a run: what it is, how it stands | registered, started, ended |
+| traces | one metric of one step | a step |
+| latest | the last and the highest value of one metric of a run | with its traces |
+| batches | the samples of one problem drawn at once | an evaluation |
+| points, scores | an evaluation: its cost; its pass@k | an evaluation is complete |
+| probes | one estimator of the entropy probe | an evaluation |
+| benchmarks | what a run is measured on | a run starts |
+| events | anything else that happened | it happens |
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+from suite import views
+
+MIGRATIONS: dict[str, str] = {
+    "001_initial": """
+        CREATE TABLE data.spool (run VARCHAR, attempt INTEGER, bytes BIGINT,
+                                 PRIMARY KEY (run, attempt));
+        CREATE TABLE data.cells (matrix VARCHAR, arm VARCHAR, model VARCHAR, seed INTEGER,
+                                 run VARCHAR, position INTEGER);
+        CREATE TABLE data.runs (run VARCHAR PRIMARY KEY, algorithm VARCHAR, settings JSON,
+                                model VARCHAR, seed INTEGER, train JSON, evaluate JSON,
+                                budget_unit VARCHAR, budget DOUBLE, gpus INTEGER,
+                                resources JSON, identity JSON, status VARCHAR, attempts INTEGER,
+                                command VARCHAR, versions JSON, hardware JSON, git_commit VARCHAR,
+                                created TIMESTAMP, updated TIMESTAMP);
+        CREATE TABLE data.traces (run VARCHAR, attempt INTEGER, step INTEGER, metric VARCHAR,
+                                  value DOUBLE);
+        CREATE TABLE data.evals (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
+                                 benchmark VARCHAR, problem VARCHAR, n INTEGER, correct INTEGER,
+                                 wrong INTEGER, unparsed INTEGER, timeout INTEGER,
+                                 truncated INTEGER, unique_responses INTEGER, tokens BIGINT,
+                                 verdicts VARCHAR, examples JSON);
+        CREATE TABLE data.points (run VARCHAR, step INTEGER, fraction DOUBLE, gpu_hours DOUBLE,
+                                  tokens BIGINT, samples BIGINT);
+        CREATE TABLE data.scores (run VARCHAR, step INTEGER, fraction DOUBLE, benchmark VARCHAR,
+                                  k INTEGER, score DOUBLE, low DOUBLE, high DOUBLE,
+                                  problems INTEGER, samples INTEGER);
+        CREATE TABLE data.events (run VARCHAR, attempt INTEGER, time TIMESTAMP, kind VARCHAR,
+                                  detail JSON);
+    """,
+    "002_probes": """
+        CREATE TABLE data.probes (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
+                                  estimator VARCHAR, value DOUBLE);
+    """,
+    "003_batches": """
+        CREATE TABLE data.batches (run VARCHAR, attempt INTEGER, step INTEGER, fraction DOUBLE,
+                                   benchmark VARCHAR, problem VARCHAR, first INTEGER, n INTEGER,
+                                   seed BIGINT, verdicts VARCHAR, stops VARCHAR,
+                                   lengths INTEGER[], digests BIGINT[], answers VARCHAR[],
+                                   examples VARCHAR[]);
+        INSERT INTO data.batches
+            SELECT run, attempt, step, fraction, benchmark, problem, 0, n, NULL, verdicts,
+                   repeat('l', truncated) || repeat('s', n - truncated), [tokens], NULL, NULL,
+                   CAST(examples AS VARCHAR[])
+              FROM data.evals;
+        DROP TABLE data.evals;
+    """,
+    "004_benchmarks": """
+        CREATE TABLE data.benchmarks (run VARCHAR, benchmark VARCHAR, origin VARCHAR,
+                                      sha256 VARCHAR, problems INTEGER, prompt VARCHAR,
+                                      prompt_digest VARCHAR, overlapping INTEGER,
+                                      overlapping_ids JSON);
+    """,
+    "005_latest": """
+        CREATE TABLE data.latest (run VARCHAR, metric VARCHAR, step INTEGER, value DOUBLE,
+                                  highest DOUBLE, PRIMARY KEY (run, metric));
+        INSERT INTO data.latest
+            SELECT run, metric, max(step), arg_max(value, step), max(value)
+              FROM data.traces GROUP BY run, metric;
+    """,
+}
+
+
+def migrate(db: duckdb.DuckDBPyConnection) -> None:
+    """Bring a database, empty or of any earlier version, to the tables and views of today."""
+    db.execute("CREATE SCHEMA IF NOT EXISTS data")
+    db.execute("CREATE TABLE IF NOT EXISTS data.migrations (name VARCHAR PRIMARY KEY)")
+    done = {name for (name,) in db.execute("FROM data.migrations").fetchall()}
+    for name, script in MIGRATIONS.items():
+        if name not in done:
+            db.execute("BEGIN")
+            db.execute(script)
+            db.execute("INSERT INTO data.migrations VALUES (?)", [name])
+            db.execute("COMMIT")
+    views.create(db)

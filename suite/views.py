@@ -1,0 +1,141 @@
+"""The views of runs.db: what people, the report and the dashboard query.
+
+Each says of itself what a row is, as its comment in the database too: `\\d` at the prompt of
+`suite sql`, or `SELECT view_name, comment FROM duckdb_views()`.
+
+A run can belong to several matrices. `runs`, `benchmarks` and the scores have a row for each of
+them; traces, probes and evals are there once, labelled by the matrix that named the run last.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import duckdb
+
+
+class View(NamedTuple):
+    """What a row is, and the query that makes it."""
+
+    about: str
+    query: str
+
+
+VIEWS: dict[str, View] = {
+    "runs": View(
+        "a cell in a matrix: settings, command line, versions, hardware, commit, status, cost",
+        """
+        WITH last AS (
+            SELECT run, max(step) AS steps,
+                   max(highest) FILTER (metric = 'gpu_hours') AS gpu_hours,
+                   max(highest) FILTER (metric = 'differs_from_grpo') AS differs
+              FROM data.latest GROUP BY run)
+        SELECT c.matrix, c.arm, c.position, r.*, last.steps, last.gpu_hours,
+               last.differs = 0
+               AND NOT (r.algorithm = 'grpo' AND r.settings->>'eps_low' = '0.2'
+                        AND r.settings->>'eps_high' = '0.2') AS inert
+          FROM data.runs r LEFT JOIN data.cells c USING (run) LEFT JOIN last USING (run)""",
+    ),
+    "labels": View(
+        "the matrix that named a run last, and its arm there",
+        """
+        SELECT run, arg_max(matrix, rowid) AS matrix, arg_max(arm, rowid) AS arm
+          FROM data.cells GROUP BY run""",
+    ),
+    "traces": View(
+        "one metric of one step: entropy, reward, clip_low, seconds/..., gpu_hours, ...",
+        """
+        SELECT l.matrix, l.arm, r.seed, t.run, t.step, t.metric, t.value
+          FROM data.traces t JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+    ),
+    "latest": View(
+        "the last value of one metric of a run, its step, and the highest value",
+        """
+        SELECT l.matrix, l.arm, r.seed, t.*
+          FROM data.latest t JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+    ),
+    "evals": View(
+        "one problem at one evaluation point: counts of verdicts, tokens, example responses",
+        """
+        WITH problems AS (
+            SELECT run, step, fraction, benchmark, problem, sum(n)::INTEGER AS n,
+                   string_agg(verdicts, '' ORDER BY first) AS verdicts,
+                   string_agg(stops, '' ORDER BY first) AS stops,
+                   len(list_distinct(flatten(list(digests))))::INTEGER AS unique_responses,
+                   sum(list_sum(lengths))::BIGINT AS tokens, arg_min(examples, first) AS examples
+              FROM data.batches GROUP BY ALL)
+        SELECT l.matrix, l.arm, r.seed, p.*, count_of(verdicts, 'c') AS correct,
+               count_of(verdicts, 'w') AS wrong, count_of(verdicts, 'u') AS unparsed,
+               count_of(verdicts, 't') AS timeout, count_of(stops, 'l') AS truncated
+          FROM problems p JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+    ),
+    "probes": View(
+        "the entropy probe of one evaluation, an estimator a row, with its definition",
+        """
+        SELECT l.matrix, l.arm, r.seed, p.run, p.step, p.fraction, p.estimator, p.value,
+               CASE p.estimator
+                    WHEN 'full' THEN 'mean H_t, full vocabulary'
+                    WHEN 'clamped' THEN 'mean H_t among the 67 % most likely tokens (p = 0.33)'
+                    ELSE '-mean log pi of the tokens' END
+               || ', nats, T = 1, on fixed responses of the base model' AS definition
+          FROM data.probes p JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+    ),
+    "benchmarks": View(
+        "what a run was measured on: origin, hash, first prompt, problems it was trained on",
+        """
+        SELECT c.matrix, c.arm, r.model, r.seed, b.*
+          FROM data.benchmarks b JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)""",
+    ),
+    "pass_at_k": View(
+        "a score with its 95 % interval, and the GPU-hours it took to get there",
+        """
+        SELECT c.matrix, c.arm, r.model, r.seed, s.*, p.gpu_hours
+          FROM data.scores s JOIN data.runs r USING (run) LEFT JOIN data.cells c USING (run)
+          LEFT JOIN data.points p USING (run, step, fraction)""",
+    ),
+    "leaderboard": View(
+        "the last score of a run with its entropy, length, cost and overshoot at that step",
+        """
+        WITH last AS (
+            SELECT run, max(step) AS steps, max(fraction) AS fraction
+              FROM data.scores WHERE fraction > 0 GROUP BY run),
+        final AS (
+            SELECT l.run, l.steps, l.fraction,
+                   arg_max(value, step) FILTER (metric = 'entropy') AS entropy,
+                   arg_max(value, step) FILTER (metric = 'response_length') AS response_length,
+                   max(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
+                   max(value) FILTER (metric = 'budget_fraction') - l.fraction AS overshoot
+              FROM last l JOIN data.traces t ON t.run = l.run AND t.step <= l.steps
+             WHERE metric IN ('entropy', 'response_length', 'gpu_hours', 'budget_fraction')
+             GROUP BY l.run, l.steps, l.fraction)
+        SELECT p.matrix, p.arm, p.model, p.seed, p.run, p.benchmark, p.k, p.score, p.low, p.high,
+               f.entropy, f.response_length, f.gpu_hours, f.overshoot, f.steps, p.problems,
+               p.samples
+          FROM pass_at_k p JOIN final f USING (run, fraction)
+         ORDER BY p.matrix, p.benchmark, p.k, p.score DESC""",
+    ),
+    "gpu_hours_to_score": View(
+        "what a run spent until an evaluation reached another arm's best; NULL: not within spent",
+        """
+        SELECT goal.matrix, goal.model, goal.seed, goal.benchmark, goal.k, goal.arm AS reference,
+               goal.score AS goal, p.arm,
+               min(p.gpu_hours) FILTER (p.score >= goal.score) AS gpu_hours,
+               max(p.gpu_hours) AS spent
+          FROM (SELECT matrix, model, seed, benchmark, k, arm, max(score) AS score
+                  FROM pass_at_k WHERE fraction > 0 GROUP BY ALL) goal
+          JOIN pass_at_k p USING (matrix, model, seed, benchmark, k)
+         GROUP BY ALL ORDER BY ALL""",
+    ),
+}
+
+
+def create(db: duckdb.DuckDBPyConnection) -> None:
+    """Make the views as they are today, with their comments."""
+    db.execute(
+        """CREATE OR REPLACE MACRO count_of(text, letter) AS
+             (length(text) - length(replace(text, letter, '')))::INTEGER"""
+    )
+    for name, view in VIEWS.items():
+        db.execute(f"CREATE OR REPLACE VIEW {name} AS {view.query}")
+        about = view.about.replace("'", "''")
+        db.execute(f"COMMENT ON VIEW {name} IS '{about}'")
