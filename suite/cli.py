@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from suite import db_commands
 from suite.cell import Cell, Workspace
 from suite.matrix import MatrixError, load_cells
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+app.add_typer(db_commands.app, name="db")
 WATCH_SECONDS = 2.0
 FILE_ROWS = 1_000_000  # of `suite sql` to a file
 WIDTH_WHEN_PIPED = 160  # a log or a file has no width of its own

@@ -22,6 +22,7 @@ from __future__ import annotations
 import duckdb
 
 from suite import views
+from suite.responses import KEY
 
 MIGRATIONS: dict[str, str] = {
     "001_initial": """
@@ -81,6 +82,27 @@ MIGRATIONS: dict[str, str] = {
               FROM data.traces GROUP BY run, metric;
     """,
 }
+
+# What names a row, in the order in which rows are best kept: a curve is one metric of one run.
+KEYS: dict[str, tuple[str, ...]] = {
+    "spool": ("run", "attempt"),
+    "cells": ("matrix", "run"),
+    "runs": ("run",),
+    "traces": ("metric", "run", "step"),
+    "latest": ("run", "metric"),
+    "batches": ("run", *KEY),
+    "points": ("run", "step", "fraction"),
+    "scores": ("run", "step", "fraction", "benchmark", "k"),
+    "probes": ("run", "step", "fraction", "estimator"),
+    "benchmarks": ("run", "benchmark"),
+}
+EVENTS = ("run", "attempt", "time", "kind")  # an order only: two can be equal
+TABLES = (*KEYS, "events")
+
+
+def order(table: str) -> str:
+    """ORDER BY this to have a table as it is best kept."""
+    return ", ".join(KEYS.get(table, EVENTS))
 
 
 def migrate(db: duckdb.DuckDBPyConnection) -> None:

@@ -24,6 +24,7 @@ import pyarrow as pa
 from suite import spool
 from suite.cell import EVALUATION, Cell, Workspace
 from suite.intake import Intake, as_json
+from suite.merging import merge
 from suite.migrations import migrate
 from suite.views import VIEWS as VIEWS
 
@@ -59,10 +60,10 @@ class Store:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         workspace.root.mkdir(parents=True, exist_ok=True)
-        self._private = workspace.root / "ingest.db"
-        if not self._private.exists() and workspace.db.exists():
-            _copy(workspace.db, self._private)
-        self._db = duckdb.connect(str(self._private))
+        self.private = workspace.root / "ingest.db"  # what this process writes to
+        if not self.private.exists() and workspace.db.exists():
+            _copy(workspace.db, self.private)
+        self._db = duckdb.connect(str(self.private))
         migrate(self._db)
         self._intake = Intake(self._db)
         self.changed = False  # since the last publish
@@ -72,17 +73,19 @@ class Store:
         self.publish()
         self._db.close()
 
-    def register(self, cells: list[Cell]) -> None:
+    def register(self, cells: list[Cell], *, keep: bool = False) -> None:
         """Make the matrix of `cells` known; its former cells keep their runs, not their place.
 
-        Evaluations are no matrix: each is added to those that are there.
+        With `keep` only those of the same arms lose theirs. Evaluations are no matrix: each is
+        added to those that are there.
         """
         self._db.execute("BEGIN")
+        arms = [cell.arm for cell in cells] if keep else []
         if cells[0].algorithm == EVALUATION:
-            former, value = "run", cells[0].id
+            where, values = "run = ?", [cells[0].id]
         else:
-            former, value = "matrix", cells[0].matrix
-        self._db.execute(f"DELETE FROM data.cells WHERE {former} = ?", [value])
+            where, values = "matrix = ? AND (? OR arm IN ?)", [cells[0].matrix, not keep, arms]
+        self._db.execute(f"DELETE FROM data.cells WHERE {where}", values)
         for position, cell in enumerate(cells):
             self._db.execute(
                 "INSERT INTO data.cells VALUES (?, ?, ?, ?, ?, ?)",
@@ -185,6 +188,12 @@ class Store:
         row = {"kind": kind, "time": time.time(), **detail}
         self._intake.event(run, attempt, [row])
 
+    def merge(self, other: Path) -> tuple[int, int, int]:
+        """Take in the runs of another database of this version: see suite.merging."""
+        counts = merge(self._db, other, self.workspace)
+        self.changed = True
+        return counts
+
     # Publishing ------------------------------------------------------------------------------
 
     def publish(self) -> None:
@@ -194,7 +203,7 @@ class Store:
             OSError: the copy failed (a full disk); the former snapshot is untouched.
         """
         self._db.execute("CHECKPOINT")
-        _copy(self._private, self.workspace.db)
+        _copy(self.private, self.workspace.db)
         self.changed = False
 
 
