@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from itertools import groupby
 from typing import Any
 
 import duckdb
@@ -42,23 +43,19 @@ class Intake:
             getattr(self, f"_take_{kind}", self.event)(run, attempt, taken)
 
     def _take_trace(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
-        steps, metrics, values = [], [], []
-        for row in rows:
-            step = row["step"]
-            for metric, value in row.items():
-                if isinstance(value, int | float) and metric not in _NO_METRIC:
-                    steps.append(step)
-                    metrics.append(metric)
-                    values.append(value)
-        batch = {"step": steps, "metric": metrics, "value": pa.array(values, pa.float64())}
-        self._db.register("batch", pa.table(batch))
+        batch = pa.concat_tables(
+            _long(names, list(alike)) for names, alike in groupby(rows, key=tuple)
+        )
+        self._db.register("batch", batch)
         self._db.execute(
-            "INSERT INTO data.traces SELECT ?, ?, step, metric, value FROM batch", [run, attempt]
+            """INSERT INTO data.traces
+               SELECT ?, ?, step, metric, value FROM batch WHERE value IS NOT NULL""",
+            [run, attempt],
         )
         self._db.execute(
             """INSERT INTO data.latest
                SELECT ?, metric, max(step), arg_max(value, step), max(value)
-                 FROM batch GROUP BY metric
+                 FROM batch WHERE value IS NOT NULL GROUP BY metric
                ON CONFLICT DO UPDATE SET
                    value = CASE WHEN excluded.step >= step THEN excluded.value ELSE value END,
                    step = greatest(step, excluded.step),
@@ -193,6 +190,29 @@ class Intake:
                 self._db.execute(f"DELETE FROM data.{table} old USING batch WHERE {same}")
             self._db.execute(f"INSERT INTO data.{table} SELECT * FROM batch")
             self._db.unregister("batch")
+
+
+def _long(names: tuple[str, ...], rows: list[dict[str, Any]]) -> pa.Table:
+    """Trace lines that have the same names: step, metric, value; metric after metric."""
+    columns = dict(zip(names, zip(*(row.values() for row in rows), strict=True), strict=True))
+    metrics = [name for name in names if name not in _NO_METRIC]
+    steps = [pa.array(columns["step"], pa.int32())] * len(metrics)
+    labels = [pa.repeat(pa.scalar(name), len(rows)) for name in metrics]
+    values = [_numbers(columns[name]) for name in metrics]
+    return pa.table(
+        {
+            "step": pa.chunked_array(steps, pa.int32()),
+            "metric": pa.chunked_array(labels, pa.string()),
+            "value": pa.chunked_array(values, pa.float64()),
+        }
+    )
+
+
+def _numbers(column: tuple[Any, ...]) -> pa.Array:
+    """As doubles; what is no number is null."""
+    if not set(map(type, column)) <= {float, type(None)}:
+        column = tuple(float(v) if isinstance(v, int | float) else None for v in column)
+    return pa.array(column, pa.float64())
 
 
 def _runs_of_a_kind(rows: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:

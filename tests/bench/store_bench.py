@@ -1,0 +1,286 @@
+r"""runs.db at scale: how fast spools go in, how fast questions are answered, what a row costs.
+
+    python tests/bench/store_bench.py [--runs N] [--steps N] [--evaluations N] [--json FILE]
+
+Spool files are written as workers write them (suite.spool), taken in as the conductor takes them in
+(Store.ingest, file after file), published, asked, compacted and asked again. By default 100 runs in
+10 matrices, 2,500 steps of 40 metrics each: 10 million trace rows; 10 evaluations of 32 problems,
+64 samples each: 2 million samples, of which every verdict, length, digest and answer is kept.
+
+Each question is one that a view of the dashboard asks; times are medians of REPEATS on one warm
+connection with two threads. Exit status 1 when a target is missed: INGEST rows a second, MEDIAN
+milliseconds for every question after `suite db compact`.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from suite import history, spool
+from suite.cell import Cell, Workspace
+from suite.store import Store, connect
+
+INGEST, MEDIAN = 200_000, 200.0  # trace rows a second; milliseconds
+REPEATS = 9
+ARMS = ("grpo", "clip-higher", "entreg", "aent", "aepo")
+SEEDS = 2
+PROBLEMS, SAMPLES = 32, 64
+PHASES = ("generation", "reward", "experience", "update", "sync")
+METRICS = (
+    *("entropy", "reward", "accuracy", "response_length", "truncated", "clip_low", "clip_high"),
+    *("gpu_hours", "budget_fraction", "tokens", "samples", "kl", "grad_norm", "loss", "lr"),
+    *("groups_without_signal", "differs_from_grpo", "coefficient", "bonus"),
+    *(f"seconds/{phase}" for phase in PHASES),
+    *(f"diagnostic/{number}" for number in range(15)),
+)  # and "time": 40 in all
+
+QUESTIONS = {
+    "matrices": "SELECT matrix, max(created), count(*) FROM runs GROUP BY matrix ORDER BY 2 DESC",
+    "cells of a matrix": "SELECT * FROM runs WHERE matrix = $matrix ORDER BY position",
+    "last values": "SELECT run, metric, step, value FROM latest WHERE matrix = $matrix",
+    "curves, 3 metrics": """
+        SELECT arm, seed, metric, max(step), avg(value) FROM traces
+         WHERE matrix = $matrix AND metric IN ('entropy', 'reward', 'response_length')
+         GROUP BY arm, seed, metric, step // ceil($steps / 500) ORDER BY ALL""",
+    "curves over GPU-hours": """
+        SELECT t.arm, t.seed, max(a.value) AS x, avg(t.value) FROM traces t
+          JOIN data.traces a ON a.run = t.run AND a.step = t.step AND a.metric = 'gpu_hours'
+         WHERE t.matrix = $matrix AND t.metric = 'entropy'
+         GROUP BY t.arm, t.seed, t.step // ceil($steps / 500) ORDER BY ALL""",
+    "collapse alarms": """
+        SELECT t.run, arg_min(t.value, t.step), avg(t.value) FILTER (t.step > 0.75 * l.step)
+          FROM traces t JOIN data.latest l USING (run, metric)
+         WHERE t.matrix = $matrix AND metric IN ('entropy', 'truncated') GROUP BY t.run, metric""",
+    "scores": "SELECT * FROM pass_at_k WHERE matrix = $matrix",
+    "leaderboard": "SELECT * FROM leaderboard WHERE matrix = $matrix",
+    "leaderboard of everything": "SELECT * FROM leaderboard",
+    "cost to score": "SELECT * FROM gpu_hours_to_score WHERE matrix = $matrix",
+    "cost by phase": """
+        SELECT arm, metric, sum(value) / 3600 FROM traces
+         WHERE matrix = $matrix AND metric LIKE 'seconds/%' GROUP BY ALL ORDER BY ALL""",
+    "counts of the last evaluation": """
+        SELECT arm, seed, problem, n, correct FROM evals
+         WHERE matrix = $matrix AND fraction = 1 ORDER BY ALL""",
+    "counts of all evaluations": """
+        SELECT arm, seed, step, problem, n, correct FROM evals WHERE matrix = $matrix""",
+    "one run, all metrics": """
+        SELECT metric, step, value FROM traces
+         WHERE run = $run AND step % ceil($steps / 500) = 0""",
+    "one evaluation's samples": """
+        SELECT problem, verdicts, answers, examples FROM data.batches
+         WHERE run = $run AND fraction = 1 ORDER BY problem""",
+    "events of a run": "SELECT * FROM data.events WHERE run = $run ORDER BY time DESC LIMIT 200",
+}
+
+
+def matrices_of(runs: int) -> list[list[Cell]]:
+    """Matrices of ARMS x SEEDS cells, `runs` in all."""
+    made = []
+    for number in range(runs):
+        matrix, place = divmod(number, len(ARMS) * SEEDS)
+        made.append(
+            Cell(
+                matrix=f"matrix-{matrix}",
+                arm=ARMS[place % len(ARMS)],
+                algorithm=ARMS[place % len(ARMS)],
+                settings={"eps_low": 0.2, "eps_high": 0.28},
+                model="a-model",
+                seed=place // len(ARMS),
+                train={"number": number},
+                evaluate={"benchmarks": ["b"], "samples": SAMPLES, "pass_at": [1, 8, SAMPLES]},
+                budget={"gpu_hours": 1.0},
+                resources={"gpus": 1},
+                identity={},
+            )
+        )
+    names = dict.fromkeys(cell.matrix for cell in made)
+    return [[cell for cell in made if cell.matrix == name] for name in names]
+
+
+def write_traces(path: Path, steps: int, rng: random.Random) -> int:
+    """What one worker writes while it trains; how many trace rows that is."""
+    writer = spool.Spool(path)
+    for step in range(1, steps + 1):
+        values = {metric: rng.random() for metric in METRICS}
+        values |= {"gpu_hours": step / steps, "budget_fraction": step / steps}
+        writer.write("trace", attempt=1, step=step, **values)
+    writer.close()
+    return steps * (len(METRICS) + 1)
+
+
+def write_evaluations(path: Path, steps: int, evaluations: int, rng: random.Random) -> None:
+    """What it writes when it is evaluated, here in a file of its own."""
+    writer = spool.Spool(path)
+    for number in range(evaluations):
+        _write_evaluation(writer, rng, round(steps * number / (evaluations - 1)), steps)
+    writer.close()
+
+
+def _write_evaluation(writer: spool.Spool, rng: random.Random, step: int, steps: int) -> None:
+    where = {"attempt": 1, "step": step, "fraction": step / steps}
+    for problem in range(PROBLEMS):
+        correct = rng.randint(0, SAMPLES)
+        writer.write(
+            "eval",
+            **where,
+            benchmark="b",
+            problem=f"p{problem:02d}",
+            first=0,
+            n=SAMPLES,
+            seed=rng.getrandbits(60),
+            verdicts="c" * correct + "w" * (SAMPLES - correct),
+            stops="s" * SAMPLES,
+            lengths=[rng.randint(50, 4000) for _ in range(SAMPLES)],
+            digests=[rng.getrandbits(62) for _ in range(SAMPLES)],
+            answers=[str(rng.randint(0, 99)) for _ in range(SAMPLES)],
+            examples=["a response of some length " * 8] * 2,
+        )
+    writer.write("evaluated", **where, gpu_hours=step / steps, tokens=step, samples=step)
+
+
+def take_in(workspace: Workspace, cells: list[Cell]) -> tuple[float, float]:
+    """Seconds that the conductor's side needs for what lies in the spools: wall, processor."""
+    store = Store(workspace)
+    begun = time.perf_counter(), time.process_time()
+    for cell in cells:
+        store.ingest(cell.id)
+    seconds = time.perf_counter() - begun[0], time.process_time() - begun[1]
+    store.close()
+    return seconds
+
+
+def publishing(workspace: Workspace) -> tuple[float, float]:
+    """Seconds of a publish after a small change, and of the copy alone."""
+    store = Store(workspace)
+    times = []
+    for number in range(3):
+        store.event("none", 1, "bench", number=number)
+        begun = time.perf_counter()
+        store.publish()
+        times.append(time.perf_counter() - begun)
+    begun = time.perf_counter()
+    store.publish()
+    copy = time.perf_counter() - begun
+    store._db.execute("DELETE FROM data.events WHERE run = 'none'")
+    store.close()
+    return statistics.median(times), copy
+
+
+def ask(workspace: Workspace, cell: Cell, steps: int) -> dict[str, tuple[float, float]]:
+    """Milliseconds of each question: the median, and the best."""
+    known = {"matrix": cell.matrix, "run": cell.id, "steps": steps}
+    found = {}
+    with connect(workspace.db) as db:
+        db.execute("SET threads = 2")
+        for name, sql in QUESTIONS.items():
+            values = {key: value for key, value in known.items() if f"${key}" in sql}
+            times = []
+            for _ in range(REPEATS + 1):
+                begun = time.perf_counter()
+                rows = db.execute(sql, values).fetchall()
+                times.append(1000 * (time.perf_counter() - begun))
+            assert rows or "events" in name, name
+            found[name] = statistics.median(times[1:]), min(times[1:])
+    return found
+
+
+def measure(folder: Path, runs: int, steps: int, evaluations: int) -> dict[str, object]:
+    """Everything, as plain numbers."""
+    workspace, matrices = Workspace(folder / "runs.db"), matrices_of(runs)
+    everyone, rng = [cell for one in matrices for cell in one], random.Random(0)
+    store = Store(workspace)
+    for one in matrices:
+        store.register(one)
+    store.close()
+    traces = sum(
+        write_traces(spool.path_of(workspace.cell(cell.id), 1), steps, rng) for cell in everyone
+    )
+    spooled = sum(path.stat().st_size for path in workspace.root.rglob("*.jsonl"))
+    seconds, processor = take_in(workspace, everyone)
+    for cell in everyone:
+        path = spool.path_of(workspace.cell(cell.id), 2)
+        write_evaluations(path, steps, evaluations, rng)
+    scoring, _ = take_in(workspace, everyone)
+    size = workspace.db.stat().st_size
+    publish, copy = publishing(workspace)
+    someone = matrices[-1][0]
+    before = ask(workspace, someone, steps)
+    begun = time.perf_counter()
+    history.compact(workspace)
+    compacting = time.perf_counter() - begun
+    after = ask(workspace, someone, steps)
+    with connect(workspace.db) as db:
+        counted, samples = db.execute(
+            "SELECT (SELECT count(*) FROM data.traces), (SELECT sum(n) FROM data.batches)"
+        ).fetchone()
+    assert counted == traces, (counted, traces)
+    assert not (found := history.check(workspace)), found
+    return {
+        "trace rows": traces,
+        "samples": samples,
+        "spool MiB": spooled / 2**20,
+        "trace rows/s taken in": traces / seconds,
+        "the same, a processor second": traces / processor,
+        "samples/s taken in and scored": samples / scoring,
+        "runs.db MiB": size / 2**20,
+        "compacted MiB": workspace.db.stat().st_size / 2**20,
+        "bytes per trace row": _trace_bytes(workspace) / traces,
+        "publish s": publish,
+        "publish unchanged s": copy,
+        "compact s": compacting,
+        "before": before,
+        "after": after,
+    }
+
+
+def _trace_bytes(workspace: Workspace) -> int:
+    """Of the blocks that hold traces in the compacted file."""
+    with connect(workspace.db) as db:
+        (blocks,), (size,) = (
+            db.execute(sql).fetchone()
+            for sql in (
+                """SELECT count(DISTINCT block_id) FROM pragma_storage_info('data.traces')
+                    WHERE persistent""",
+                "SELECT block_size FROM pragma_database_size()",
+            )
+        )
+    return blocks * size
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--evaluations", type=int, default=10)
+    parser.add_argument("--folder", type=Path, help="an empty folder; a temporary one by default")
+    parser.add_argument("--json", type=Path, help="write the numbers here as well")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        found = measure(folder, options.runs, options.steps, options.evaluations)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+    before, after = found.pop("before"), found.pop("after")
+    for name, value in found.items():
+        print(f"{name:32} {value:14,.1f}")
+    print(f"\n{'ms, median and best':32} {'as taken in':>18} {'compacted':>18}")
+    for name in after:
+        print(
+            f"{name:32} ",
+            *(f"{median:9.1f} {best:8.1f}" for median, best in (before[name], after[name])),
+        )
+    slow = [name for name, (median, _) in after.items() if median > MEDIAN]
+    print(f"\nslower than {MEDIAN:.0f} ms: {', '.join(slow) or 'none'}")
+    return int(bool(slow) or found["trace rows/s taken in"] < INGEST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
