@@ -49,12 +49,12 @@ QUESTIONS = {
     "curves, 3 metrics": """
         SELECT arm, seed, metric, max(step), avg(value) FROM traces
          WHERE matrix = $matrix AND metric IN ('entropy', 'reward', 'response_length')
-         GROUP BY arm, seed, metric, step // ceil($steps / 500) ORDER BY ALL""",
+         GROUP BY arm, seed, metric, step // ceil($steps / 500)::INTEGER ORDER BY ALL""",
     "curves over GPU-hours": """
         SELECT t.arm, t.seed, max(a.value) AS x, avg(t.value) FROM traces t
           JOIN data.traces a ON a.run = t.run AND a.step = t.step AND a.metric = 'gpu_hours'
          WHERE t.matrix = $matrix AND t.metric = 'entropy'
-         GROUP BY t.arm, t.seed, t.step // ceil($steps / 500) ORDER BY ALL""",
+         GROUP BY t.arm, t.seed, t.step // ceil($steps / 500)::INTEGER ORDER BY ALL""",
     "collapse alarms": """
         SELECT t.run, arg_min(t.value, t.step), avg(t.value) FILTER (t.step > 0.75 * l.step)
           FROM traces t JOIN data.latest l USING (run, metric)
