@@ -26,7 +26,6 @@ from suite.cell import EVALUATION, Cell, Workspace
 from suite.intake import Intake, as_json
 from suite.merging import merge
 from suite.migrations import migrate
-from suite.views import VIEWS as VIEWS
 
 PUBLISH_SECONDS = 1.0  # between two snapshots, at least
 PUBLISH_SHARE = 0.1  # of the time at most goes into copies, however large the file has become
