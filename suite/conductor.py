@@ -29,7 +29,6 @@ from suite.store import BadSpool, Store
 from suite.worker import stack_key
 
 POLL_SECONDS = 0.5
-PUBLISH_SECONDS = 2.0
 
 
 class Display(Protocol):
@@ -99,7 +98,6 @@ class _Run:
             (lambda cell: stack_key(cell, workspace)) if share else (lambda _: None),
         )
         self._sessions: list[_Session] = []
-        self._published = time.monotonic()
 
     def _look(self, cell: Cell) -> None:
         """How far earlier commands have brought a cell."""
@@ -124,7 +122,7 @@ class _Run:
                 news = sum(self._follow(session) for session in list(self._sessions))
                 if not news:
                     time.sleep(POLL_SECONDS)
-                self._publish()
+                self._store.publish_when_due()
         except BaseException:
             for session in self._sessions:
                 session.held.stop()
@@ -193,11 +191,6 @@ class _Run:
         self._store.set_status(cell.id, status)
         self._store.publish()
         self._display.cell(cell, status)
-
-    def _publish(self) -> None:
-        if self._store.changed and time.monotonic() - self._published > PUBLISH_SECONDS:
-            self._store.publish()
-            self._published = time.monotonic()
 
 
 class _Session:

@@ -28,6 +28,9 @@ from suite.merging import merge
 from suite.migrations import migrate
 from suite.views import VIEWS as VIEWS
 
+PUBLISH_SECONDS = 1.0  # between two snapshots, at least
+PUBLISH_SHARE = 0.1  # of the time at most goes into copies, however large the file has become
+
 
 class BadSpool(ValueError):
     """A spool holds a line that cannot be taken in; the message names file and position."""
@@ -80,6 +83,7 @@ class Store:
         migrate(self._db)
         self._intake = Intake(self._db)
         self.changed = False  # since the last publish
+        self._due = 0.0  # when the next one may be, by the monotonic clock
 
     def close(self) -> None:
         """Publish what is there and let go of the private database."""
@@ -215,9 +219,21 @@ class Store:
         Raises:
             OSError: the copy failed (a full disk); the former snapshot is untouched.
         """
+        begun = time.monotonic()
         self._db.execute("CHECKPOINT")
         _copy(self.private, self.workspace.db)
         self.changed = False
+        ended = time.monotonic()
+        self._due = ended + max(PUBLISH_SECONDS, (ended - begun) / PUBLISH_SHARE)
+
+    def publish_when_due(self) -> None:
+        """Publish what has changed, unless the last time was a moment ago or took too long for it.
+
+        Raises:
+            OSError: as `publish`.
+        """
+        if self.changed and time.monotonic() >= self._due:
+            self.publish()
 
 
 def _copy(source: Path, target: Path) -> None:

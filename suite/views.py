@@ -99,15 +99,24 @@ VIEWS: dict[str, View] = {
         WITH last AS (
             SELECT run, max(step) AS steps, max(fraction) AS fraction
               FROM data.scores WHERE fraction > 0 GROUP BY run),
+        ends AS (  -- the last values of a run, unless it has been trained further since
+            SELECT l.run, l.steps, l.fraction, t.metric, t.step, t.value
+              FROM last l JOIN data.latest t USING (run)
+             WHERE metric IN ('entropy', 'response_length', 'gpu_hours', 'budget_fraction')),
+        at_the_score AS (
+            SELECT run, steps, fraction, metric, value FROM ends WHERE step <= steps
+             UNION ALL
+            SELECT e.run, e.steps, e.fraction, e.metric, arg_max(t.value, t.step)
+              FROM ends e JOIN data.traces t
+                   ON t.run = e.run AND t.metric = e.metric AND t.step <= e.steps
+             WHERE e.step > e.steps GROUP BY ALL),
         final AS (
-            SELECT l.run, l.steps, l.fraction,
-                   arg_max(value, step) FILTER (metric = 'entropy') AS entropy,
-                   arg_max(value, step) FILTER (metric = 'response_length') AS response_length,
-                   max(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
-                   max(value) FILTER (metric = 'budget_fraction') - l.fraction AS overshoot
-              FROM last l JOIN data.traces t ON t.run = l.run AND t.step <= l.steps
-             WHERE metric IN ('entropy', 'response_length', 'gpu_hours', 'budget_fraction')
-             GROUP BY l.run, l.steps, l.fraction)
+            SELECT run, steps, fraction,
+                   any_value(value) FILTER (metric = 'entropy') AS entropy,
+                   any_value(value) FILTER (metric = 'response_length') AS response_length,
+                   any_value(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
+                   any_value(value) FILTER (metric = 'budget_fraction') - fraction AS overshoot
+              FROM at_the_score GROUP BY run, steps, fraction)
         SELECT p.matrix, p.arm, p.model, p.seed, p.run, p.benchmark, p.k, p.score, p.low, p.high,
                f.entropy, f.response_length, f.gpu_hours, f.overshoot, f.steps, p.problems,
                p.samples

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from suite import spool
 from suite.cell import Workspace
 from suite.matrix import load_cells
 from suite.report import leaderboard
-from suite.store import VIEWS, NoDatabase, Store, connect
+from suite.store import NoDatabase, Store, connect
+from suite.views import VIEWS
 
 MATRIX = """\
 name: m
@@ -315,6 +317,24 @@ def test_a_full_disk_keeps_the_former_snapshot(store, workspace, cells, monkeypa
             store.publish()
     assert workspace.db.read_bytes() == before
     assert not list(Path(workspace.db.parent).glob("*.partial"))
+
+
+def test_copies_take_a_tenth_of_the_time_at_most(store, workspace, monkeypatch, tmp_path):
+    """A copy that takes 0.2 s is not made again for two seconds, even though there is news."""
+    slow = tmp_path / "bin"
+    slow.mkdir()
+    (slow / "cp").write_text(f'#!/bin/sh\nsleep 0.2\nexec {shutil.which("cp")} "$@"\n')
+    (slow / "cp").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow}:{os.environ['PATH']}")
+    store.publish()
+    ended, first = time.monotonic(), workspace.db.stat().st_ino
+    store.changed = True
+    while workspace.db.stat().st_ino == first:
+        store.publish_when_due()
+        time.sleep(0.01)
+    assert time.monotonic() - ended > 2
+    store.publish_when_due()  # nothing has changed since
+    assert not store.changed
 
 
 def test_every_view_answers_on_an_empty_database(store, workspace):
