@@ -13,7 +13,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import queries
+from dashboard import queries, scores
 from dashboard.queries import Snapshot
 
 REFRESH_SECONDS = 2.0  # as often as the conductor publishes
@@ -29,10 +29,10 @@ class Choice:
     model: str
 
     @property
-    def subject(self) -> queries.Subject:
+    def subject(self) -> scores.Subject:
         """What scores are of, as the queries want it."""
-        evaluated = queries.evaluated(self.snapshot, self.matrix)
-        return queries.Subject(
+        evaluated = scores.evaluated(self.snapshot, self.matrix)
+        return scores.Subject(
             self.snapshot.path, self.matrix, self.benchmark, self.model, evaluated
         )
 

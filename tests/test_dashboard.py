@@ -166,7 +166,7 @@ def test_without_a_database_it_says_what_to_do(watched):
 
 
 def test_a_matrix_is_watched_from_its_first_step_to_its_end(watched):
-    """The same page, never reloaded: queued, running with progress and time left, then done."""
+    """The same page, never reloaded: queued, running with progress and time left, done."""
     everything = "\n".join(watched.states)
     assert "queued" in watched.states[0] and "0 of 6" in watched.states[0]
     assert "▶" in everything and " left" in everything and "Preliminary" in everything
