@@ -14,8 +14,8 @@ import streamlit as st
 
 from suite import matched, timings
 from suite.cell import EVALUATION, TABULAR, THEORY, Workspace
-from suite.conductor import conductor_of
 from suite.ledger import SECONDS_PER_HOUR
+from suite.lock import conductor_of
 from suite.store import connect
 
 POINTS = 500  # of a curve, at most
@@ -41,7 +41,7 @@ def snapshot(path: Path) -> Snapshot | None:
     return Snapshot(str(path), found.st_ino, found.st_mtime_ns)
 
 
-def frame(path: str, sql: str, values: list[Any] | None = None) -> pd.DataFrame:
+def frame(path: str, sql: str, values: list[Any] | dict[str, Any] | None = None) -> pd.DataFrame:
     with connect(path) as connection:
         return connection.execute(sql, values or []).df()
 
@@ -107,7 +107,9 @@ def cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
                       max(value) FILTER (metric = 'time')
                         - min(value) FILTER (metric = 'time') AS seconds
                  FROM data.traces t
-                WHERE attempt = (SELECT max(attempt) FROM data.traces o WHERE o.run = t.run)
+                WHERE metric IN ('budget_fraction', 'time')
+                  AND run IN (SELECT run FROM data.cells WHERE matrix = $matrix)
+                  AND attempt = (SELECT r.attempts FROM data.runs r WHERE r.run = t.run)
                 GROUP BY run)
            SELECT r.run, r.arm, r.seed, r.model, r.algorithm, r.status, r.attempts,
                   coalesce(r.steps, 0) AS steps, coalesce(r.gpu_hours, 0) AS gpu_hours,
@@ -118,8 +120,8 @@ def cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
              FROM runs r LEFT JOIN pace p USING (run)
              LEFT JOIN (SELECT run, arg_max(detail->>'error', time) AS error
                           FROM data.events WHERE kind = 'failed' GROUP BY run) f USING (run)
-            WHERE r.matrix = ? ORDER BY r.position""",
-        [matrix],
+            WHERE r.matrix = $matrix ORDER BY r.position""",
+        {"matrix": matrix},
     )
     if (found.status == "running").any() and not conductor_of(Workspace(Path(snapshot.path))):
         found.loc[found.status == "running", "status"] = "interrupted"
@@ -136,7 +138,7 @@ def metrics(snapshot: Snapshot, matrix: str) -> list[str]:
     """Names of the traces that the runs of a matrix have."""
     found = frame(
         snapshot.path,
-        """SELECT DISTINCT metric FROM data.traces
+        """SELECT DISTINCT metric FROM data.latest
              JOIN data.cells USING (run) WHERE matrix = ? ORDER BY metric""",
         [matrix],
     )
@@ -157,7 +159,7 @@ def traces(snapshot: Snapshot, matrix: str, names: tuple[str, ...], axis: str) -
                  WHERE c.matrix = $matrix AND t.metric IN (SELECT unnest($names::VARCHAR[]))
                        {"" if axis == "step" else "AND a.metric = $axis"})
             SELECT arm, seed, metric, max(x) AS x, avg(value) AS value FROM wide
-             GROUP BY arm, seed, metric, (step - 1) // ceil(last / {POINTS})
+             GROUP BY arm, seed, metric, (step - 1) // ceil(last / {POINTS})::INTEGER
              ORDER BY arm, seed, metric, x""",
         {"matrix": matrix, "names": list(names)} | ({} if axis == "step" else {"axis": axis}),
     )
@@ -168,13 +170,13 @@ def alarms(snapshot: Snapshot, matrix: str) -> list[str]:
     """What looks wrong: entropy that collapsed or exploded, truncated responses, inert arms."""
     ends = frame(
         snapshot.path,
-        """WITH steps AS (SELECT run, max(step) AS last FROM data.traces GROUP BY run)
+        """WITH steps AS (SELECT run, max(step) AS last FROM data.latest GROUP BY run)
            SELECT c.arm, c.seed, t.metric, arg_min(t.value, t.step) AS first,
                   avg(t.value) FILTER (t.step > 0.75 * s.last) AS late
              FROM data.traces t JOIN data.cells c USING (run) JOIN steps s USING (run)
             WHERE c.matrix = ? AND t.metric IN ('entropy', 'truncated')
             GROUP BY c.arm, c.seed, c.position, t.metric, s.last
-           HAVING s.last > 1 ORDER BY c.position""",
+           HAVING s.last > 1 ORDER BY c.position, t.metric""",
         [matrix],
     )
     said = []
