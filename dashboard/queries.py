@@ -16,6 +16,7 @@ from suite import matched, timings
 from suite.cell import EVALUATION, TABULAR, THEORY, Workspace
 from suite.ledger import SECONDS_PER_HOUR
 from suite.lock import conductor_of
+from suite.migrations import MIGRATIONS
 from suite.store import connect
 
 POINTS = 500  # of a curve, at most
@@ -54,12 +55,22 @@ _OF_MATRICES = (
 
 
 @cached
+def outdated(snapshot: Snapshot) -> bool:
+    """Whether an earlier version of the suite wrote the database, or something else did."""
+    with connect(snapshot.path) as connection:
+        tables = "SELECT 1 FROM information_schema.tables WHERE table_name = 'migrations'"
+        if not connection.execute(tables).fetchall():
+            return True
+        done = connection.execute("SELECT name FROM data.migrations").fetchall()
+    return not set(MIGRATIONS) <= {name for (name,) in done}
+
+
+@cached
 def matrices(snapshot: Snapshot) -> list[str]:
     """Names of the matrices, the last that moved first; not the lab's, nor single evaluations."""
+    if outdated(snapshot):
+        return []
     with connect(snapshot.path) as connection:
-        tables = "SELECT 1 FROM information_schema.tables WHERE table_name = 'runs'"
-        if not connection.execute(tables).fetchall():
-            return []
         rows = connection.execute(
             f"""SELECT matrix FROM runs WHERE {_OF_MATRICES}
                  GROUP BY matrix ORDER BY max(created) DESC, matrix"""
