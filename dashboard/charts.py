@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 
 HUES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-GREY = "#8C8C8C"
+GREY = "#757575"
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2))
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 PLAIN = ("grpo", "base model")  # what the others are told from

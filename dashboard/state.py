@@ -13,7 +13,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboard import queries
+from dashboard import queries, scores
 from dashboard.queries import Snapshot
 
 REFRESH_SECONDS = 2.0  # as often as the conductor publishes
@@ -29,10 +29,10 @@ class Choice:
     model: str
 
     @property
-    def subject(self) -> queries.Subject:
+    def subject(self) -> scores.Subject:
         """What scores are of, as the queries want it."""
-        evaluated = queries.evaluated(self.snapshot, self.matrix)
-        return queries.Subject(
+        evaluated = scores.evaluated(self.snapshot, self.matrix)
+        return scores.Subject(
             self.snapshot.path, self.matrix, self.benchmark, self.model, evaluated
         )
 
@@ -96,7 +96,14 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
 def nothing_yet() -> None:
     """What to do about a database that is missing or empty."""
     path = database()
-    state = "has no runs of a matrix yet" if path.exists() else "does not exist yet"
+    found = queries.snapshot(path)
+    if found and queries.outdated(found):
+        st.info(
+            f"`{path.name}` was written by an earlier version. This brings it up to date:\n\n"
+            f"```\nsuite db compact --db {path}\n```"
+        )
+        return
+    state = "has no runs of a matrix yet" if found else "does not exist yet"
     st.info(
         f"`{path.name}` {state}. Start some and they show here while they train:\n\n"
         f"```\nsuite run matrix.yaml --db {path}\n```\n\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import charts, queries, state
+from dashboard import charts, queries, scores, state
 from dashboard.state import Choice
 from suite.spending import UNITS
 
@@ -15,8 +15,8 @@ def show() -> None:
 
 
 def _body(choice: Choice) -> None:
-    ks = queries.ks(choice.subject)
-    arms = queries.scored_arms(choice.subject)
+    ks = scores.ks(choice.subject)
+    arms = scores.scored_arms(choice.subject)
     left, middle, right = st.columns([2, 2, 3])
     default = arms.index("grpo") if "grpo" in arms else 0
     baseline = left.selectbox("Baseline", arms, index=default, key="baseline", bind="query-params")
@@ -24,7 +24,7 @@ def _body(choice: Choice) -> None:
         "Against", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
     )
     shown = right.multiselect("Arms", arms, default=arms, key="arms", bind="query-params")
-    advice, table, notes = queries.advice(choice.subject, baseline)
+    advice, table, notes = scores.advice(choice.subject, baseline)
     st.markdown(f"### {advice[0]}")
     st.markdown(" ".join(advice[1:]))
     if not table.empty:
@@ -32,7 +32,7 @@ def _body(choice: Choice) -> None:
         st.table(table[table.arm.isin(shown)], hide_index=True)
         st.caption(" ".join(notes))
     _curves(choice, unit or "gpu_hours", tuple(ks), [arm for arm in arms if arm in shown])
-    board = queries.leaderboard(choice.subject)
+    board = scores.leaderboard(choice.subject)
     st.subheader("Scores at the end of the budget")
     st.table([dict(zip(board.columns, row, strict=True)) for row in board.rows], hide_index=True)
     with st.expander("Notes"):
@@ -41,7 +41,7 @@ def _body(choice: Choice) -> None:
 
 def _curves(choice: Choice, unit: str, ks: tuple[int, ...], shown: list[str]) -> None:
     try:
-        data = queries.score_curves(choice.subject, unit, ks)
+        data = scores.score_curves(choice.subject, unit, ks)
     except ValueError as error:
         st.info(f"{error}: choose another cost.")
         return

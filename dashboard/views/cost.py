@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import charts, queries, state
+from dashboard import charts, queries, scores, state
 from dashboard.state import Choice
 from suite.report import Report
 from suite.spending import UNITS
@@ -24,7 +24,7 @@ def _body(choice: Choice) -> None:
         "Cost in", list(UNITS), format_func=UNITS.get, key="cost", bind="query-params"
     )
     try:
-        reports = queries.costs(choice.subject, unit or "gpu_hours")
+        reports = scores.costs(choice.subject, unit or "gpu_hours")
     except ValueError as error:
         st.info(f"{error}: choose another cost.")
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from dashboard import charts, queries, state
+from dashboard import charts, queries, scores, state
 from dashboard.state import Choice
 
 TITLES = {
@@ -72,13 +72,13 @@ def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> N
 def _against_score(choice: Choice, shown: list[str], look: charts.Look) -> None:
     st.subheader("Entropy against score")
     left, right = st.columns([2, 3])
-    ks = queries.ks(choice.subject)
+    ks = scores.ks(choice.subject)
     k = left.selectbox("k of pass@k", ks, key="k", bind="query-params") or ks[0]
     sources = {"rollouts": "the policy's own rollouts", "probe": "the fixed probe"}
     source = right.selectbox(
         "Entropy on", list(sources), format_func=sources.get, key="source", bind="query-params"
     )
-    data = queries.entropy_and_score(choice.subject, choice.snapshot, k, source or "rollouts")
+    data = scores.entropy_and_score(choice.subject, choice.snapshot, k, source or "rollouts")
     data = data[data.arm.isin(shown)]
     if data.empty:
         st.info("No evaluation has an entropy of this kind.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import queries, state
+from dashboard import queries, scores, state
 from dashboard.state import Choice
 from suite.text import compact, duration
 
@@ -43,7 +43,7 @@ def _headline(choice: Choice, cells: pd.DataFrame) -> None:
     if not choice.benchmark:
         st.info("Nothing has been scored yet: the advice comes with the first evaluations.")
         return
-    advice, table, _ = queries.advice(choice.subject, "")
+    advice, table, _ = scores.advice(choice.subject, "")
     st.markdown(f"### {advice[0]}")
     unfinished = int((cells.status != "finished").sum())
     early = f"Preliminary: {unfinished} of {len(cells)} cells are not finished. "

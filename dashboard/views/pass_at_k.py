@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from dashboard import charts, queries, state
+from dashboard import charts, queries, scores, state
 from dashboard.state import Choice
 
 BASE = "base model"
@@ -18,13 +18,13 @@ def show() -> None:
 
 
 def _body(choice: Choice) -> None:
-    data = queries.pass_curves(choice.subject)
+    data = scores.pass_curves(choice.subject)
     names = list(dict.fromkeys(data.arm))
     shown = st.multiselect("Arms", names, default=names, key="curves", bind="query-params")
     shown = [arm for arm in names if arm in shown]
     samples = int(data.k.max())
     far = max((k for k in data.k if 4 * k <= samples), default=1)
-    verdicts = queries.base_verdicts(choice.subject, far)
+    verdicts = scores.base_verdicts(choice.subject, far)
     lines = [
         f"{text}; at pass@{far}: {verdicts.get(arm, 'not compared')}."
         for arm, text in crossings(data).items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from dashboard import queries, state
+from dashboard import queries, records, state
 from dashboard.maths import as_markdown
 from dashboard.state import Choice
 
@@ -40,18 +40,18 @@ def _body(choice: Choice) -> None:
     with differences:
         _differences(choice, run, other, names)
     with happened:
-        st.dataframe(queries.events(choice.snapshot, run), hide_index=True)
+        st.dataframe(records.events(choice.snapshot, run), hide_index=True)
     with said:
         _responses(choice, run)
     with ran:
-        st.code(queries.command(choice.snapshot, run) or "not started yet", wrap_lines=True)
+        st.code(records.command(choice.snapshot, run) or "not started yet", wrap_lines=True)
 
 
 def _differences(choice: Choice, run: str, other: str, names: dict[str, str]) -> None:
     if run == other:
         st.info("Choose another run to compare with.")
         return
-    ours, theirs = (queries.configuration(choice.snapshot, one) for one in (run, other))
+    ours, theirs = (records.configuration(choice.snapshot, one) for one in (run, other))
     rows = [
         {"setting": name, names[run]: ours.get(name, "–"), names[other]: theirs.get(name, "–")}
         for name in dict.fromkeys([*ours, *theirs])
@@ -63,7 +63,7 @@ def _differences(choice: Choice, run: str, other: str, names: dict[str, str]) ->
 
 
 def _responses(choice: Choice, run: str) -> None:
-    points = queries.points(choice.snapshot, run)
+    points = records.points(choice.snapshot, run)
     if points.empty:
         st.info("This run has not been evaluated yet.")
         return
@@ -76,17 +76,17 @@ def _responses(choice: Choice, run: str) -> None:
         key="at", bind="query-params",
     )  # fmt: skip
     verdict = right.selectbox(
-        "Verdict", ["", *queries.VERDICTS], format_func=lambda v: queries.VERDICTS.get(v, "any"),
+        "Verdict", ["", *records.VERDICTS], format_func=lambda v: records.VERDICTS.get(v, "any"),
         key="verdict", bind="query-params",
     )  # fmt: skip
     fraction = fractions[-1] if fraction is None else fraction
-    found = queries.samples(
+    found = records.samples(
         choice.snapshot, run, benchmark or benchmarks[0], fraction, verdict or "", SHOWN
     )
     st.caption(f"{len(found)} responses; a few of each problem are kept in the database.")
     for sample in found:
         with st.container(border=True):
-            colour, word = _COLOURS[sample.verdict], queries.VERDICTS[sample.verdict]
+            colour, word = _COLOURS[sample.verdict], records.VERDICTS[sample.verdict]
             gold = f" · expected {as_markdown(sample.gold)}" if sample.gold else ""
             st.markdown(f":{colour}[**{word}**] · `{sample.problem}`{gold}")
             if sample.asked:

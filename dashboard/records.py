@@ -1,0 +1,114 @@
+"""What the views show of one run: how it was made, what happened to it, what it said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmarks.sampling import read_benchmark
+from dashboard.queries import Snapshot, cached, frame
+from suite.cell import Workspace
+from suite.store import connect
+
+_CONFIG = ("settings", "train", "evaluate", "resources", "identity", "versions", "hardware")
+
+
+@cached
+def configuration(snapshot: Snapshot, run: str) -> dict[str, str]:
+    """Everything a run was made with, flat: "train.lr" -> "0.0005"."""
+    columns = (*_CONFIG, "model", "algorithm", "seed", "budget", "budget_unit", "git_commit")
+    row = frame(snapshot.path, f"SELECT {', '.join(columns)} FROM data.runs WHERE run = ?", [run])
+    found: dict[str, str] = {}
+    for name, value in row.iloc[0].items():
+        value = json.loads(value) if name in _CONFIG and isinstance(value, str) else value
+        found |= dict(_flat(str(name), value))
+    return found
+
+
+def _flat(name: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, dict):
+        return [pair for key, item in value.items() for pair in _flat(f"{name}.{key}", item)]
+    return [(name, str(value))]
+
+
+@cached
+def command(snapshot: Snapshot, run: str) -> str:
+    """The OpenRLHF command of a run, "" before it started."""
+    row = frame(snapshot.path, "SELECT command FROM data.runs WHERE run = ?", [run])
+    return row.command[0] or ""
+
+
+@cached
+def events(snapshot: Snapshot, run: str) -> pd.DataFrame:
+    """What happened to a run, the last first."""
+    return frame(
+        snapshot.path,
+        """SELECT strftime(time, '%Y-%m-%d %H:%M:%S') AS time, attempt, kind,
+                  CAST(detail AS VARCHAR) AS detail
+             FROM data.events WHERE run = ? ORDER BY data.events.time DESC LIMIT 200""",
+        [run],
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A response with its verdict; `asked` and `gold` are "" where the benchmark's file is gone."""
+
+    problem: str
+    asked: str
+    gold: str
+    verdict: str
+    response: str
+
+
+VERDICTS = {"c": "correct", "w": "wrong", "u": "no answer", "t": "grading timed out"}
+
+
+@cached
+def points(snapshot: Snapshot, run: str) -> pd.DataFrame:
+    """The evaluations of a run: benchmark, fraction of the budget, step."""
+    return frame(
+        snapshot.path,
+        """SELECT DISTINCT benchmark, fraction, step FROM data.batches
+            WHERE run = ? ORDER BY benchmark, fraction""",
+        [run],
+    )
+
+
+@cached
+def samples(
+    snapshot: Snapshot, run: str, benchmark: str, fraction: float, verdict: str, limit: int
+) -> list[Sample]:
+    """Stored example responses of an evaluation; verdict: "" for any, or a key of VERDICTS."""
+    rows = frame(
+        snapshot.path,
+        """SELECT problem, verdicts, to_json(examples)::VARCHAR AS examples FROM data.batches
+            WHERE run = ? AND benchmark = ? AND fraction = ? AND first = 0 ORDER BY problem""",
+        [run, benchmark, fraction],
+    )
+    known = _problems(snapshot, run, benchmark)
+    found = [
+        Sample(row.problem, *known.get(row.problem, ("", "")), letter, response)
+        for row in rows.itertuples()
+        for letter, response in zip(row.verdicts, json.loads(row.examples or "[]"), strict=False)
+        if verdict in ("", letter)
+    ]
+    return found[:limit]
+
+
+def _problems(snapshot: Snapshot, run: str, benchmark: str) -> dict[str, tuple[str, str]]:
+    """Problem and answer by id, from the file that the run read, if it is still there."""
+    with connect(snapshot.path) as connection:
+        row = connection.execute(
+            "SELECT origin FROM data.benchmarks WHERE run = ? AND benchmark = ?", [run, benchmark]
+        ).fetchone()
+    folder = Workspace(Path(snapshot.path)).data
+    candidates = [Path(row[0])] if row else []
+    for path in [*candidates, *sorted(folder.glob(f"{benchmark}-*.jsonl"))]:
+        if path.is_file() and "-train-" not in path.name:
+            return {one["id"]: (one["problem"], one["answer"]) for one in read_benchmark(path)}
+    return {}

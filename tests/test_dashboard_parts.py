@@ -1,0 +1,133 @@
+"""Parts of the dashboard that need no browser: responses as maths, looks of arms, long curves."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dashboard import charts, queries
+from dashboard.maths import as_markdown
+from dashboard.views.pass_at_k import crossings
+from suite import viewer
+from suite.cell import Workspace
+from suite.matrix import load_cells
+from suite.spool import Spool
+from suite.store import Store
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (r"so \boxed{12}", r"so $\boxed{12}$"),
+        (r"\boxed{\frac{1}{2}} it is", r"$\boxed{\frac{1}{2}}$ it is"),
+        (r"we get $x_1 = 2$ and \(y\)", r"we get $x_1 = 2$ and $y$"),
+        ("\\[\na + b\n\\]", "$$a + b$$"),
+        (r"cut off: \boxed{12", r"cut off\: \\boxed\{12"),
+        ("costs $5", r"costs \$5"),
+        ("![x](http://evil/x.png)", r"\!\[x\]\(http\:\/\/evil\/x\.png\)"),
+        ("# no heading\n<b>", "\\# no heading  \n\\<b\\>"),
+    ],
+)
+def test_maths_is_maths_and_the_rest_is_text(said, shown):
+    assert as_markdown(said) == shown
+
+
+def _linear(colour):
+    rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1.0: linear RGB as protanopes, deuteranopes and
+# tritanopes see it.
+BLINDNESS = {
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+    "none": np.eye(3).tolist(),
+}
+
+
+def _lab(linear):
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = np.array(to_xyz) @ np.clip(linear, 0, 1) / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("eyes", BLINDNESS)
+def test_the_colours_differ_for_all_eyes(eyes):
+    """In CIE Lab; 2.3 is a just noticeable difference (Mahy et al. 1994), here four of them."""
+    seen = [_lab(np.array(BLINDNESS[eyes]) @ _linear(c)) for c in (*charts.HUES, charts.GREY)]
+    assert min(math.dist(a, b) for a, b in itertools.combinations(seen, 2)) > 10
+
+
+def test_an_arm_keeps_its_look_whatever_is_shown_beside_it():
+    arms = ["grpo", *(f"arm{i}" for i in range(24))]
+    look = charts.Look(arms)
+    looks = {(look.colour(arm), tuple(look.dash(arm))) for arm in arms}
+    assert len(looks) == len(arms)
+    assert look.colour("grpo") == look.colour("base model") == charts.GREY
+    later = charts.Look([*arms, "newer"])
+    assert [later.colour(arm) for arm in arms] == [look.colour(arm) for arm in arms]
+
+
+def test_where_curves_cross_is_told_in_k():
+    """One falls from 0.5 to 0.5 over the base's 0.4 to 0.6: half way between 2 and 4 in log k."""
+    data = pd.DataFrame(
+        {
+            "arm": ["base model"] * 4 + ["flat"] * 4 + ["high"] * 4,
+            "k": [1, 2, 4, 8] * 3,
+            "score": [0.3, 0.4, 0.6, 0.9, 0.5, 0.5, 0.5, 0.5, 0.7, 0.7, 0.7, 0.7],
+        }
+    )
+    assert crossings(data) == {
+        "flat": "flat falls below the base model at k ≈ 3",
+        "high": "high stays above the base model up to k = 4",
+    }
+
+
+@pytest.fixture
+def long_run(tmp_path):
+    """3000 steps of two metrics, taken in by the store."""
+    (tmp_path / "m.yaml").write_text(
+        "name: m\nmodel: arithmetic-tiny\nbudget: {steps: 3000}\narms: {grpo: {}}\n"
+    )
+    workspace = Workspace(tmp_path / "runs.db")
+    (cell,) = load_cells(tmp_path / "m.yaml")
+    store = Store(workspace)
+    store.register([cell])
+    writer = Spool(workspace.cell(cell.id) / "attempt-001.jsonl")
+    for step in range(1, 3001):
+        collapsing = max(1.0 - step / 1500, 0.01)
+        writer.write(
+            "trace", attempt=1, step=step, entropy=collapsing, tokens=10 * step, truncated=0.5
+        )
+    store.ingest(cell.id)
+    store.close()
+    return queries.snapshot(workspace.db)
+
+
+def test_a_long_curve_is_drawn_with_few_points_and_the_same_mean(long_run):
+    drawn = queries.traces(long_run, "m", ("entropy",), "step")
+    assert len(drawn) == queries.POINTS and drawn.x.iloc[-1] == 3000
+    exact = np.maximum(1.0 - np.arange(1, 3001) / 1500, 0.01).mean()
+    assert drawn.value.mean() == pytest.approx(exact, rel=1e-6)
+    by_tokens = queries.traces(long_run, "m", ("entropy",), "tokens")
+    assert by_tokens.x.iloc[-1] == 30_000 and len(by_tokens) == queries.POINTS
+
+
+def test_collapse_and_truncation_ring_the_alarm(long_run):
+    collapse, truncation = queries.alarms(long_run, "m")
+    assert collapse == "Collapse: entropy of grpo (seed 0) fell from 0.999 to 0.010."
+    assert truncation == "Truncation: 50% of the last responses of grpo (seed 0) were cut off."
+
+
+def test_it_is_served_to_this_machine_unless_it_is_exposed_on_purpose(tmp_path):
+    line = viewer.command(tmp_path / "runs.db", "127.0.0.1", 8501)
+    assert "--server.address=127.0.0.1" in line and "--browser.gatherUsageStats=false" in line
+    assert {"--server.allowedHosts=localhost", "--server.allowedHosts=127.0.0.1"} <= set(line)
+    exposed = viewer.command(tmp_path / "runs.db", "0.0.0.0", 80)
+    assert "--server.address=0.0.0.0" in exposed
+    assert not any("allowedHosts" in option for option in exposed)
