@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from suite.intervals import mean_interval
 from suite.passk import mean_at_n
 
 # Shapes of the Beta law that are considered, evenly in their logarithms. A smaller first shape than
@@ -71,7 +72,9 @@ def predict_pass_at_k(
     (0.02 … 10 for right, 0.02 … 20,000 for wrong). Given the shapes α and β a problem's rate is
     Beta(α + c, β + n - c) (Gelman et al., "Bayesian data analysis", chapter 5), and its pass@k
     is 1 - (1 - rate)^k: draws of shapes and rates give the mean over these problems and its
-    interval, 1 - B(α, β + k) / B(α, β) that of the population. Both are credible intervals.
+    interval, 1 - B(α, β + k) / B(α, β) that of the population. Both are credible intervals; the
+    population's is never narrower than that of a measured pass@k on as many problems, whatever
+    the law claims to know.
 
     Where it fails: solve rates in two groups (solvable, and never), samples that are not
     independent, and k beyond about 1 / the smallest rate that the n samples can see, where the
@@ -92,11 +95,13 @@ def predict_pass_at_k(
     right_D, wrong_D = right_G[chosen], wrong_G[chosen]
     rate_DP = rng.beta(right_D[:, None] + c_P, wrong_D[:, None] + n_P - c_P)
     with np.errstate(divide="ignore"):  # a rate that rounds to 1
-        these_D = -np.expm1(k * np.log1p(-rate_DP)).mean(axis=1)
+        pass_DP = -np.expm1(k * np.log1p(-rate_DP))
+    these_D = pass_DP.mean(axis=1)
     all_D = -np.expm1(special.betaln(right_D, wrong_D + k) - special.betaln(right_D, wrong_D))
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(these_D, tails)
     population_low, population_high = np.quantile(all_D, tails)
+    guard = mean_interval(pass_DP.mean(axis=0), rng=rng.spawn(1)[0], level=level)
     return Estimated(
         k=k,
         samples=int(n_P.min()),
@@ -104,8 +109,8 @@ def predict_pass_at_k(
         estimate=float(these_D.mean()),
         low=float(low),
         high=float(high),
-        population_low=float(population_low),
-        population_high=float(population_high),
+        population_low=float(min(population_low, guard.low)),
+        population_high=float(max(population_high, guard.high)),
         level=level,
     )
 

@@ -30,6 +30,13 @@ def test_intervals_cover_problems_and_population_of_a_beta_law(right, wrong):
     assert these / draws > 0.91 and population / draws > 0.91
 
 
+def test_a_population_is_never_known_better_than_by_measuring():
+    """30 problems, all nearly always solved: a measured 1.000 would have [0.886, 1.000] too."""
+    found = predict_pass_at_k([64] * 30, [60] * 30, 1024, rng=np.random.default_rng(0))
+    assert found.estimate > 0.999
+    assert 0.85 < found.population_low < 0.92 and found.population_high == 1.0
+
+
 def test_the_estimate_says_that_it_is_one():
     found = predict_pass_at_k([64] * 30, [0, 1, 5] * 10, 1024, rng=rng())
     assert isinstance(found, Estimated) and found.estimated is True
