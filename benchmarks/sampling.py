@@ -31,6 +31,9 @@ PRESETS: dict[str, dict[str, Any]] = {  # how the papers sample for scores
 }
 
 
+CHUNK_TOKENS = 1 << 21  # minutes of a large model on one GPU
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How often and how each problem is sampled.
@@ -45,7 +48,16 @@ class Sampling:
     top_k: int | None = None
     problems: int | None = None
     batch: int = 64  # samples of one problem that are one request and one record
-    chunk: int = 4096  # samples asked of the engine at a time
+    chunk: int = 4096  # samples asked of the engine at a time, at most
+
+    @property
+    def requests(self) -> int:
+        """Batches asked of the engine at a time: what a kill can lose, and how often there is news.
+
+        Long responses make it fewer, so that a chunk stays below CHUNK_TOKENS.
+        """
+        samples = min(self.chunk, CHUNK_TOKENS // self.max_new_tokens)
+        return max(1, samples // min(self.samples, self.batch))
 
 
 def evaluate(
@@ -74,7 +86,7 @@ def evaluate(
         ValueError: a line without id, problem and answer, named by its number.
     """
     wanted = batches(path, sampling, done)
-    each = max(1, sampling.chunk // min(sampling.samples, sampling.batch))
+    each = sampling.requests
     with ThreadPoolExecutor(1) as grading:
         pending = None
         for start in range(0, len(wanted), each):

@@ -151,3 +151,11 @@ def test_a_problem_may_hold_any_character_and_lines_may_be_empty(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_text("\n" + json.dumps(row, ensure_ascii=False) + "\n\n", encoding="utf-8")
     assert read_benchmark(file) == [row] == catalogue.load("aime24", file)
+
+
+def test_a_chunk_of_long_responses_is_smaller():
+    """What a kill can lose is bounded in tokens: 2,097,152, but a batch at least."""
+    assert Sampling(samples=1024, max_new_tokens=40).requests == 64
+    assert Sampling(samples=1024, max_new_tokens=4096).requests == 8
+    assert Sampling(samples=1024, max_new_tokens=1 << 20).requests == 1
+    assert Sampling(samples=4, max_new_tokens=40).requests == 1024
