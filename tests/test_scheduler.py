@@ -54,8 +54,17 @@ def test_an_accelerator_that_is_not_here(no_gpu, eight):
     assert "wants 9 GPUs, this machine has 8" in eight.impossible(asking(9))
 
 
+def environment(held, seconds=30):
+    """Of a worker, once it is one: between fork and exec it still has ours."""
+    deadline = time.monotonic() + seconds
+    process = psutil.Process(held._worker.pid)
+    while MARK not in process.environ() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return process.environ()
+
+
 def devices(held):
-    return psutil.Process(held._worker.pid).environ()["CUDA_VISIBLE_DEVICES"]
+    return environment(held)["CUDA_VISIBLE_DEVICES"]
 
 
 def test_cells_side_by_side_have_gpus_of_their_own(eight, start):
@@ -100,7 +109,7 @@ def test_memory_is_told_apart():
 def test_a_release_leaves_nothing_of_the_cell(no_gpu, start):
     held = no_gpu.start(asking(1), start)
     child = psutil.Process(held._worker.pid)
-    assert child.environ()[MARK] == start.mark
+    assert environment(held)[MARK] == start.mark
     held.release()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
     assert psutil.pid_exists(os.getpid())
