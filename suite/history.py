@@ -20,7 +20,7 @@ import duckdb
 
 from suite import spool
 from suite.cell import Workspace
-from suite.conductor import only_conductor
+from suite.lock import only_conductor
 from suite.migrations import KEYS, MIGRATIONS, TABLES, migrate, order
 from suite.store import Store, connect
 

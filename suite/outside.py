@@ -16,7 +16,7 @@ from pathlib import Path
 
 from suite import spool
 from suite.cell import Cell, Workspace
-from suite.conductor import only_conductor
+from suite.lock import only_conductor
 from suite.store import Store
 
 EXTERNAL = "external"

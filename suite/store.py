@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from suite.migrations import migrate
 from suite.views import VIEWS as VIEWS
 
 PUBLISH_SECONDS = 1.0  # between two snapshots, at least
-PUBLISH_SHARE = 0.1  # of the time at most goes into copies, however large the file has become
+PUBLISH_SHARE = 0.2  # of the time at most goes into copies, however large the file has become
 
 
 class BadSpool(ValueError):
@@ -84,6 +85,7 @@ class Store:
         self._intake = Intake(self._db)
         self.changed = False  # since the last publish
         self._due = 0.0  # when the next one may be, by the monotonic clock
+        self._took: deque[float] = deque(maxlen=5)  # seconds of the last ones
 
     def close(self) -> None:
         """Publish what is there and let go of the private database."""
@@ -224,7 +226,8 @@ class Store:
         _copy(self.private, self.workspace.db)
         self.changed = False
         ended = time.monotonic()
-        self._due = ended + max(PUBLISH_SECONDS, (ended - begun) / PUBLISH_SHARE)
+        self._took.append(ended - begun)  # one that was held up says little: the least counts
+        self._due = ended + max(PUBLISH_SECONDS, min(self._took) / PUBLISH_SHARE)
 
     def publish_when_due(self) -> None:
         """Publish what has changed, unless the last time was a moment ago or took too long for it.

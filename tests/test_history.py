@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from suite import history, outside, spool
 from suite.cell import Workspace
 from suite.cli import app
-from suite.conductor import Busy, only_conductor
+from suite.lock import Busy, only_conductor
 from suite.matrix import load_cells
 from suite.migrations import TABLES
 from suite.store import NoDatabase, Store, connect

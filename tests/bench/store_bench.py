@@ -251,7 +251,8 @@ def _trace_bytes(workspace: Workspace) -> int:
             for sql in (
                 """SELECT count(DISTINCT block_id) FROM pragma_storage_info('data.traces')
                     WHERE persistent""",
-                "SELECT block_size FROM pragma_database_size()",
+                """SELECT block_size FROM pragma_database_size()
+                    WHERE database_name = current_database()""",
             )
         )
     return blocks * size
