@@ -37,6 +37,18 @@ def test_disk_space_is_needed(monkeypatch, tmp_path):
         bootstrap._check_machine("cpu", tmp_path / ".venv")
 
 
+def test_a_missing_browser_names_the_remedy_where_it_cannot_be_installed(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(SystemExit, match=r"chromium is missing .* apt-get install -y chromium"):
+        bootstrap._install_browser()
+
+
+def test_a_browser_that_is_there_is_taken(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/opt/{name}" if "google" in name else None)
+    assert bootstrap.browser() == "/opt/google-chrome"
+    bootstrap._install_browser()
+
+
 def test_a_failing_step_shows_pips_last_error(monkeypatch, tmp_path, capsys):
     """A pip that fails as one without a network does."""
     fake = tmp_path / ".venv" / "bin"

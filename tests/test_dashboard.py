@@ -52,9 +52,10 @@ evaluate:
 """
 VIEWS = ("", "compare", "entropy", "pass-at-k", "cost", "run", "sql")
 _WATCH = """() => {  // frames without the table of cells, and frames in which it is faded
-  window.seen = {frames: 0, gone: 0, faded: 0, table: document.querySelector('table')};
+  const cells = () => [...document.querySelectorAll('table')].at(-1) ?? null;
+  window.seen = {frames: 0, gone: 0, faded: 0, table: cells()};
   const look = () => {
-    const table = document.querySelector('table');
+    const table = cells();
     let opacity = 1;
     for (let e = table; e; e = e.parentElement) opacity *= parseFloat(getComputedStyle(e).opacity);
     window.seen.frames += 1;
@@ -129,7 +130,7 @@ def _watch(visitor, conductor, story, pictures):
         text = page.inner_text("[data-testid=stMainBlockContainer]")
         if not story.states or story.states[-1] != text:
             story.states.append(text)
-        if "▶" in text and not (pictures / "training.png").exists():
+        if " left" in text and len(story.states) < 12:
             page.screenshot(path=pictures / "training.png")
         page.wait_for_timeout(500)
     seen = "({...window.seen, table: window.seen.table.isConnected})"
@@ -347,7 +348,7 @@ def test_a_run_shows_what_differs_what_happened_and_what_it_said(watched, visito
     assert "wrong ·" not in visitor.text() and "correct ·" in visitor.text()
     ((stored,),) = query(
         watched,
-        """SELECT sum(len(list_filter(range(len(e.examples)), i -> e.verdicts[i + 1] = 'c')))
+        """SELECT sum(len(list_filter(range(len(e.examples)), lambda i: e.verdicts[i + 1] = 'c')))
              FROM evals e WHERE arm = 'grpo' AND seed = 0 AND fraction = 1""",
     )
     assert f"{min(40, int(stored))} responses" in visitor.text()

@@ -195,6 +195,19 @@ def test_cost_to_score(store, workspace, cells):
     ]
 
 
+def test_a_new_reader_sees_the_new_snapshot_while_an_old_one_is_open(store, workspace, cells):
+    """Both in one process, as the sessions of a dashboard are."""
+    store.publish()
+    with connect(workspace.db) as old:
+        assert old.execute("SELECT count(DISTINCT step) FROM traces").fetchone() == (0,)
+        trace(attempt(workspace, cells[0]), 1)
+        store.ingest(cells[0].id)
+        store.publish()
+        with connect(workspace.db) as new:
+            assert new.execute("SELECT count(DISTINCT step) FROM traces").fetchone() == (1,)
+        assert old.execute("SELECT count(DISTINCT step) FROM traces").fetchone() == (0,)
+
+
 def test_a_reader_keeps_its_snapshot_while_new_ones_are_published(store, workspace, cells):
     write = attempt(workspace, cells[0])
     trace(write, 1)

@@ -25,7 +25,8 @@ def show() -> None:
 
 def _body(choice: Choice) -> None:
     cells = queries.cells(choice.snapshot, choice.matrix)
-    _headline(choice, cells)
+    with st.container():  # what follows keeps its place, and is not drawn anew, when this grows
+        _headline(choice, cells)
     _numbers(cells)
     st.subheader("Cells")
     st.table(grid(cells))
@@ -68,7 +69,7 @@ def _left(cells: pd.DataFrame) -> str:
         return "–"
     whole = (cells.seconds_left / (1 - cells.progress))[cells.status == "running"].mean()
     if pd.isna(whole):
-        return "unknown yet"
+        return "not yet"
     side_by_side = max(1, (cells.status == "running").sum())
     return duration((waiting.seconds_left.fillna(whole)).sum() / side_by_side)
 
