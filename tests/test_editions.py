@@ -60,6 +60,14 @@ def test_known_benchmarks_are_files_before_training(cell, workspace):
     assert not list(workspace.data.glob("*.[0-9]*"))
 
 
+def test_nothing_is_looked_up_where_nothing_is_scored(cell, workspace):
+    unscored = replace(cell, evaluate=cell.evaluate | {"at": []})
+    editions.materialise(unscored, workspace)
+    assert editions.benchmark_paths(unscored, workspace) == {}
+    assert list(editions.describe(unscored, workspace)) == []
+    assert not workspace.data.exists()
+
+
 def test_a_benchmark_out_of_reach_stops_the_cell_at_its_start(cell, workspace, monkeypatch):
     def away(benchmark):
         raise catalogue.Unreachable(f"{benchmark.name} cannot be downloaded")

@@ -55,6 +55,10 @@ def test_cells_interleave_arms_and_carry_every_default(read):
     assert cells[0].budget == {"steps": 3.0}
 
 
+def test_a_matrix_may_score_nothing(read):
+    assert read(edited("  samples: 16", "  samples: 16\n  at: []"))[0].evaluate["at"] == []
+
+
 def test_ids_name_the_content_and_nothing_else(read):
     ids = {(c.arm, c.seed): c.id for c in read(GOOD)}
     assert len(set(ids.values())) == 6

@@ -15,11 +15,13 @@ from algorithms.openrlhf.rollouts import (  # noqa: E402
     Sample,
     first_positives,
     hashed_seed,
+    measured_rows,
     policy_entropy,
     positives,
     prompt_indices,
     rewarded,
     statistics,
+    to_experience,
     training_batch,
 )
 from algorithms.openrlhf.second_rollout import SecondRollout  # noqa: E402
@@ -157,3 +159,21 @@ def test_without_success_the_cap_ends_the_drawing():
     wanted = {"positives": 60, "prompts": 0.25, "temperature": 1.2}
     assert len(drawing._draw_positives(1, wanted, [rollout()] * 4096)) == 8 * 128
     assert drawing.rounds == [128]
+
+
+def test_a_batch_is_padded_on_the_right_and_marks_the_responses():
+    """Masks are shifted by one: column t speaks of token t + 1."""
+    batch = to_experience([rollout((5, 6)), rollout((7, 8, 9), prompt=(1,)), rollout(())], 0)
+    assert batch.sequences.tolist() == [[1, 2, 3, 5, 6], [1, 7, 8, 9, 0], [1, 2, 3, 0, 0]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 1, 0, 0]]
+    assert batch.action_mask.tolist() == [[0, 0, 1, 1], [1, 1, 1, 0], [0, 0, 0, 0]]
+
+
+def test_each_row_gets_what_was_measured_of_its_own_tokens():
+    parts = [rollout((5, 6)), rollout((7, 8, 9), prompt=(1,)), rollout(())]
+    numbers = torch.arange(12.0).view(3, 4)
+    rows = measured_rows(parts, to_experience(parts, 0), numbers, -numbers, {0.5: 2 * numbers})
+    assert [row.log_probs.tolist() for row in rows] == [[2, 3], [4, 5, 6], []]
+    assert [row.entropy.tolist() for row in rows] == [[-2, -3], [-4, -5, -6], []]
+    assert [row.tempered[0.5].tolist() for row in rows] == [[4, 6], [8, 10, 12], []]
+    assert [row.rollout for row in rows] == parts

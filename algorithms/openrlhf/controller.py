@@ -30,6 +30,7 @@ from algorithms.openrlhf.rollouts import (
     Rollout,
     Row,
     hashed_seed,
+    measured_rows,
     policy_entropy,
     prompt_indices,
     rewarded,
@@ -178,10 +179,11 @@ class Controller(SecondRollout, Scoring, Resuming, PPOTrainer.__ray_metadata__.m
             ]
             parts = ray.get(refs)
         groups = [parts[i % len(engines)][i // len(engines)] for i in range(len(prompts))]
-        texts = self.tokenizer.batch_decode(
-            [sample.token_ids for group in groups for sample in group], skip_special_tokens=True
-        )
-        decoded = iter(texts)
+        ids_of_each = [tuple(sample.token_ids) for group in groups for sample in group]
+        different = list(dict.fromkeys(ids_of_each))  # many are the same
+        texts = self.tokenizer.batch_decode(different, skip_special_tokens=True)
+        text_of = dict(zip(different, texts, strict=True))
+        decoded = iter([text_of[ids] for ids in ids_of_each])
         return [
             Rollout(prompt, answer, prompt_ids, sample, next(decoded))
             for prompt, answer, prompt_ids, group in zip(prompts, answers, ids, groups, strict=True)
@@ -212,27 +214,17 @@ class Controller(SecondRollout, Scoring, Resuming, PPOTrainer.__ray_metadata__.m
         size = self.args.rollout.micro_batch_size
         parts = [rollouts[i : i + size] for i in range(0, len(rollouts), size)]
         batches = [to_experience(part, self.tokenizer.pad_token_id) for part in parts]
-        rows = []
         results = self._on_workers(
             "forward",
             batches,
             temperatures=self.algorithm.temperatures,
             states=states,
         )
-        for part, batch, (log_probs_BT, entropy_BT, tempered) in zip(
-            parts, batches, results, strict=True
-        ):
-            for i, rollout in enumerate(part):
-                mask = batch.action_mask[i].bool()
-                rows.append(
-                    Row(
-                        rollout,
-                        log_probs_BT[i][mask],
-                        entropy_BT[i][mask],
-                        {t: values_BT[i][mask] for t, values_BT in tempered.items()},
-                    )
-                )
-        return rows
+        return [
+            row
+            for part, batch, values in zip(parts, batches, results, strict=True)
+            for row in measured_rows(part, batch, *values)
+        ]
 
     def _on_workers(self, method: str, batches: list[Experience], **same: Any) -> list[Any]:
         """Run a method on batches spread over the policy workers; the results in order."""

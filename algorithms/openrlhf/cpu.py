@@ -194,3 +194,26 @@ class WeightReceiver:
         if empty_cache:
             received, self._received = self._received, []
             self.model_runner.reload_weights(weights_iterator=iter(received))
+
+    def receive_weights(self, layout: list[tuple[str, Any]]) -> None:
+        """Receive all parameters, float32, in one message; `layout` has their names and shapes."""
+        import torch
+
+        sizes = [shape.numel() for _, shape in layout]
+        flat_N = torch.empty(sum(sizes))
+        self._sync_group.broadcast(flat_N, src=0)
+        parts = zip(layout, flat_N.split(sizes), strict=True)
+        weights = [(name, part.view(shape)) for (name, shape), part in parts]
+        self.model_runner.reload_weights(weights_iterator=iter(weights))
+
+
+def send_weights(model: Any, group: GlooGroup, engines: list[Any]) -> None:
+    """From policy rank 0 to the engines in one message: one for each parameter costs more."""
+    import ray
+    import torch
+
+    named = list(model.named_parameters())
+    layout = [(name, parameter.shape) for name, parameter in named]
+    sent = [engine.receive_weights.remote(layout) for engine in engines]
+    group.broadcast(torch.cat([parameter.data.reshape(-1) for _, parameter in named]), src=0)
+    ray.get(sent)

@@ -3,30 +3,52 @@
 OpenRLHF sends each sample through Ray as its own request and detokenises it as it grows; a prompt's
 group is one request with n = G here, and only finished token ids travel back. Each request carries
 its own seed, so a rollout depends on (seed, step, prompt) alone and not on what ran before it.
+
+Without a GPU the engine runs in the actor's own process: vLLM would start two more, each with all
+of its imports, and pass every token between the three.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import AsyncIterator
 from typing import Any
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
-from vllm import SamplingParams
+from vllm import LLM, SamplingParams
 from vllm.sampling_params import RequestOutputKind
 
 from algorithms.openrlhf import cpu
 from algorithms.openrlhf.rollouts import Sample
 
+# What OpenRLHF's actor is given besides the engine's own settings.
+_ACTORS_OWN = (
+    "agent_func_path",
+    "bundle_indices",
+    "full_determinism",
+    "mm_pad_token_ids",
+    "num_gpus",
+    "remote_rm_url",
+)
+
 
 class EngineActor(RolloutRayActor.__ray_metadata__.modified_class):
-    """OpenRLHF's actor with CPU settings where needed and a grouped generate."""
+    """OpenRLHF's actor with a grouped generate; without a GPU the engine is in its process."""
 
     async def __init__(self, *args: Any, **kwargs: Any):
-        if cpu.active():
-            kwargs["dtype"] = "float32"
-            kwargs["worker_extension_cls"] = "algorithms.openrlhf.cpu.WeightReceiver"
         kwargs["disable_log_stats"] = True
-        await super().__init__(*args, **kwargs)
+        if not cpu.active():
+            await super().__init__(*args, **kwargs)
+            return
+        for name in _ACTORS_OWN:
+            kwargs.pop(name, None)
+        self._mm_pad_token_ids = None
+        self.llm = _InProcess(*args, **kwargs)
+
+    async def receive_weights(self, layout: list[tuple[str, Any]]) -> None:
+        """All parameters at once; see `cpu.WeightReceiver`."""
+        await self.llm.collective_rpc("receive_weights", args=(layout,))
 
     async def generate_groups(
         self, prompts: list[list[int]], params: list[dict[str, Any]]
@@ -35,20 +57,40 @@ class EngineActor(RolloutRayActor.__ray_metadata__.modified_class):
 
         `params` are keyword arguments of vllm.SamplingParams, one dict a prompt.
         """
-        outputs = await asyncio.gather(
-            *(
-                self.generate(
-                    prompt,
-                    SamplingParams(
-                        **one,
-                        detokenize=False,
-                        output_kind=RequestOutputKind.FINAL_ONLY,
-                    ),
-                )
-                for prompt, one in zip(prompts, params, strict=True)
-            )
-        )
+        settings = [
+            SamplingParams(**one, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+            for one in params
+        ]
+        if isinstance(self.llm, _InProcess):
+            outputs = self.llm.all_of(prompts, settings)
+        else:
+            outputs = await asyncio.gather(*map(self.generate, prompts, settings))
         return [
             [Sample(list(o.token_ids), o.finish_reason == "length") for o in output.outputs]
             for output in outputs
         ]
+
+
+class _InProcess:
+    """vLLM's offline engine under the names of its asynchronous one that the actor uses."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
+        kwargs["dtype"] = "float32"
+        kwargs["worker_extension_cls"] = "algorithms.openrlhf.cpu.WeightReceiver"
+        self._llm = LLM(*args, **kwargs)
+
+    def all_of(self, prompts: list[list[int]], settings: list[SamplingParams]) -> list[Any]:
+        """The outputs of all requests, in order."""
+        requests = [{"prompt_token_ids": prompt} for prompt in prompts]
+        return self._llm.generate(requests, settings, use_tqdm=False)
+
+    async def generate(
+        self, prompt: Any, settings: SamplingParams, request_id: str
+    ) -> AsyncIterator[Any]:
+        """The finished output of one request."""
+        yield self._llm.generate([prompt], [settings], use_tqdm=False)[0]
+
+    async def collective_rpc(self, method: str, args: tuple[Any, ...] = ()) -> list[Any]:
+        return self._llm.collective_rpc(method, args=args)

@@ -183,17 +183,13 @@ def to_experience(rollouts: list[Rollout], pad_token_id: int) -> Experience:
     """A right-padded batch. Masks [B, S - 1] mark response tokens shifted by one."""
     full = [r.prompt_ids + r.sample.token_ids for r in rollouts]
     length = max(len(row) for row in full)
-    sequences = torch.full((len(full), length), pad_token_id, dtype=torch.long)
-    attention = torch.zeros(len(full), length, dtype=torch.long)
-    action = torch.zeros(len(full), length - 1, dtype=torch.long)
-    for i, (row, rollout) in enumerate(zip(full, rollouts, strict=True)):
-        sequences[i, : len(row)] = torch.tensor(row)
-        attention[i, : len(row)] = 1
-        action[i, len(rollout.prompt_ids) - 1 : len(row) - 1] = 1
+    places_S = torch.arange(length)
+    inside_BS = places_S < torch.tensor([[len(row)] for row in full])
+    prompt_BS = places_S < torch.tensor([[len(r.prompt_ids)] for r in rollouts])
     return Experience(
-        sequences=sequences,
-        attention_mask=attention,
-        action_mask=action,
+        sequences=torch.tensor([row + [pad_token_id] * (length - len(row)) for row in full]),
+        attention_mask=inside_BS.long(),
+        action_mask=(inside_BS & ~prompt_BS)[:, 1:].long(),
         rewards=torch.tensor([r.reward for r in rollouts]),
         response_length=torch.tensor([len(r.sample.token_ids) for r in rollouts]),
         truncated=torch.tensor([r.sample.truncated for r in rollouts]),
@@ -201,6 +197,27 @@ def to_experience(rollouts: list[Rollout], pad_token_id: int) -> Experience:
         prompts=[r.prompt for r in rollouts],
         labels=[r.answer for r in rollouts],
     )
+
+
+def measured_rows(
+    rollouts: list[Rollout],
+    batch: Experience,
+    log_probs_BT: Tensor,
+    entropy_BT: Tensor,
+    tempered: Mapping[float, Tensor],
+) -> list[Row]:
+    """The rollouts of a batch with what a policy worker measured of each response's tokens."""
+    lengths = batch.action_mask.sum(-1).tolist()
+
+    def of_each(values_BT: Tensor) -> tuple[Tensor, ...]:
+        return values_BT[batch.action_mask.bool()].split(lengths)
+
+    at = {t: of_each(values_BT) for t, values_BT in tempered.items()}
+    measured = zip(rollouts, of_each(log_probs_BT), of_each(entropy_BT), strict=True)
+    return [
+        Row(rollout, log_probs, entropy, {t: values[i] for t, values in at.items()})
+        for i, (rollout, log_probs, entropy) in enumerate(measured)
+    ]
 
 
 def training_batch(rows: list[Row], pad_token_id: int) -> Experience:

@@ -46,6 +46,15 @@ class PolicyTrainer(ActorPPOTrainer):
         if extra is not None:
             self.extra_rows = torch.arange(rank, len(extra.batch.sequences), ranks)
 
+    def broadcast_to_vllm(self) -> None:
+        """The weights to the engines; over gloo in one message unless they are sharded."""
+        if not cpu.active() or self.args.ds.zero_stage == 3:
+            super().broadcast_to_vllm()
+            return
+        if torch.distributed.get_rank() == 0:
+            cpu.send_weights(self.actor.model.module, self._model_update_group, self.vllm_engines)
+        torch.distributed.barrier()
+
     def training_step(
         self,
         experience: Any,
