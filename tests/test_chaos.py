@@ -41,13 +41,13 @@ arms:
   grpo: {{}}
 evaluate: {{benchmarks: [arithmetic], at: [0, 0.5, 1.0], samples: 4, pass_at: [1, 4], problems: 16}}
 """
-VICTIMS = {  # name -> what its command line holds
-    "worker": "suite.worker",
-    "policy": "ray::PolicyModelActor",
-    "engine": "VLLM::EngineCore",
-    "raylet": "raylet/raylet",
-    "controller": "ray::PPOTrainer",
-    "conductor": "",
+VICTIMS = {  # name -> what the title of its process begins with, at work or waiting
+    "worker": ("suite.worker",),
+    "policy": ("ray::PolicyActor", "ray::PolicyModelActor"),
+    "engine": ("ray::EngineActor", "ray::RolloutRayActor", "VLLM::EngineCore"),
+    "raylet": ("raylet/raylet",),
+    "controller": ("ray::Controller", "ray::PPOTrainer"),
+    "conductor": (),
 }
 SEED = int(os.environ.get("CHAOS_SEED", "0"))
 
@@ -86,7 +86,8 @@ class Chaos(threading.Thread):
         dead = 0
         for process in found:
             try:
-                if VICTIMS[victim] in " ".join(process.cmdline()):
+                title = " ".join(process.cmdline())
+                if any(name in title for name in VICTIMS[victim]):
                     process.send_signal(signal.SIGKILL)
                     dead += 1
             except psutil.Error:
