@@ -173,18 +173,22 @@ class Store:
         folder = self.workspace.cell(run)
         fresh: list[dict[str, Any]] = []
         for attempt, path in spool.attempts(folder):
-            while rows := self._ingest_part(run, attempt, path):
+            size, before, after = path.stat().st_size, -1, 0
+            while before < after < size:  # what is written meanwhile is for the next time
+                before = after
+                rows, after = self._ingest_part(run, attempt, path)
                 fresh += rows
         return fresh
 
-    def _ingest_part(self, run: str, attempt: int, path: Path) -> list[dict[str, Any]]:
+    def _ingest_part(self, run: str, attempt: int, path: Path) -> tuple[list[dict[str, Any]], int]:
+        """The next part of a file; its lines, and the offset behind them."""
         known = self._db.execute(
             "SELECT bytes FROM data.spool WHERE run = ? AND attempt = ?", [run, attempt]
         ).fetchone()
         before = known[0] if known else 0
         rows, after = spool.read_from(path, before)
         if after == before:
-            return []
+            return [], after
         self._db.execute("BEGIN")
         try:
             self._intake.take(run, attempt, rows)
@@ -200,7 +204,7 @@ class Store:
             self._db.execute("ROLLBACK")
             raise
         self.changed = True
-        return rows
+        return rows, after
 
     def event(self, run: str, attempt: int, kind: str, **detail: Any) -> None:
         """Note what the conductor saw of an attempt that could not say it itself."""

@@ -102,6 +102,21 @@ def test_traces_arrive_once_however_often_they_are_taken_in(store, workspace, ce
     assert found == [("grpo", 1, 1.0), ("grpo", 2, 0.5)]
 
 
+def test_a_worker_that_never_pauses_does_not_hold_the_conductor_up(store, workspace, cells):
+    """What is spooled while lines are taken in waits for the next time: here, for ever more."""
+    write = attempt(workspace, cells[0])
+    trace(write, 1)
+    take, steps = store._ingest_part, iter(range(2, 100))
+
+    def while_more_is_written(*of):
+        trace(write, next(steps))
+        return take(*of)
+
+    store._ingest_part = while_more_is_written
+    assert len(store.ingest(cells[0].id)) <= 2
+    assert next(steps) <= 4
+
+
 def test_steps_after_the_checkpoint_of_a_resume_are_void(store, workspace, cells):
     first, second = (attempt(workspace, cells[0], n) for n in (1, 2))
     first("training", from_step=0)
