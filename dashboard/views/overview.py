@@ -25,8 +25,7 @@ def show() -> None:
 
 def _body(choice: Choice) -> None:
     cells = queries.cells(choice.snapshot, choice.matrix)
-    with st.container():  # what follows keeps its place, and is not drawn anew, when this grows
-        _headline(choice, cells)
+    top = st.container()  # filled last: its comparison takes seconds when a score is new
     _numbers(cells)
     st.subheader("Cells")
     st.table(grid(cells))
@@ -38,6 +37,8 @@ def _body(choice: Choice) -> None:
         st.error(f"{row.arm} (seed {row.seed}): {row.error or 'failed'} · `suite logs {row.run}`")
     for text in queries.alarms(choice.snapshot, choice.matrix):
         st.warning(text)
+    with top:
+        _headline(choice, cells)
 
 
 def _headline(choice: Choice, cells: pd.DataFrame) -> None:
