@@ -57,7 +57,7 @@ def from_options(
     if preset and preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}: {nearest(preset, list(PRESETS))}")
     model, label = resolve(name, workspace)
-    context = catalog.context_length(catalog.model_path(model, workspace.models))
+    context = catalog.context_length(model)
     embedded = catalog.context_length(catalog.EMBEDDED_MODEL)
     lengths = dict(DEFAULTS), MAX_PROMPT_TOKENS
     if context == embedded:
