@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -137,7 +138,9 @@ class _Run:
         for cell, why in self._queue.drop(self._place.impossible):  # a node is gone for good
             self._end(cell, "failed", why)
         while cells := self._queue.take(self._place.fits, self._place.slots):
-            session = _Session(cells, self._workspace, self._store, self._display, self._end)
+            session = _Session(
+                cells, self._workspace, self._store, self._display, self._set, self._end
+            )
             held = self._place.start(cells[0], session.prepare())
             if held is None:
                 for cell in cells:
@@ -199,8 +202,15 @@ class _Session:
     held: Held
 
     def __init__(
-        self, cells: list[Cell], workspace: Workspace, store: Store, display: Display, end: Any
+        self,
+        cells: list[Cell],
+        workspace: Workspace,
+        store: Store,
+        display: Display,
+        tell: Callable[[Cell, str], None],
+        end: Callable[..., None],
     ):
+        """`tell` is told a cell's new status, `end` how a cell has ended."""
         self.left = list(cells)  # those that have not ended
         self.running: Cell | None = cells[0]
         self.attempts = {cell.id: store.next_attempt(cell.id) for cell in cells}
@@ -208,7 +218,7 @@ class _Session:
         self.progressed = False  # the cell whose turn it is has made a step
         self.lost: Lost | None = None  # what the worker itself said before it ended
         self._cells, self._workspace, self._store = cells, workspace, store
-        self._display, self._end = display, end
+        self._display, self._tell, self._end = display, tell, end
 
     def prepare(self) -> Start:
         """The files that the worker reads, and what to start it with."""
@@ -230,7 +240,7 @@ class _Session:
     def begin(self, held: Held) -> None:
         """The worker has been started."""
         self.held = held
-        self._set(self._cells[0], "running")
+        self._tell(self._cells[0], "running")
 
     def take(self) -> int:
         """What the cells' spools have new."""
@@ -250,7 +260,7 @@ class _Session:
     def _line(self, cell: Cell, row: dict[str, Any]) -> None:
         if row["kind"] == "start" and cell is not self.running:
             self.running, self.progressed = cell, False
-            self._set(cell, "running")
+            self._tell(cell, "running")
         self.progressed |= row["kind"] in ("trace", "eval", "done")
         lost = fault(row) if row["kind"] == "failed" else None
         if lost:
@@ -275,9 +285,4 @@ class _Session:
                 if row["kind"] == "trace":
                     self._display.line(cell, row)
         if self.running:
-            self._set(self.running, "interrupted")
-
-    def _set(self, cell: Cell, status: str) -> None:
-        self._store.set_status(cell.id, status)
-        self._store.publish()
-        self._display.cell(cell, status)
+            self._tell(self.running, "interrupted")
