@@ -10,6 +10,14 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: two spinning pools on two cores crawl
 
 REPO = Path(__file__).resolve().parent.parent
+SMALL = """\
+name: m
+model: arithmetic-tiny
+train: {prompts_per_step: 8, samples_per_prompt: 4}
+budget: {steps: 10}
+arms: {grpo: {}, clip: {eps_high: .inf}}
+evaluate: {samples: 4, pass_at: [1], at: [0, 1.0], problems: 5}
+"""
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +47,15 @@ def arithmetic_model(model_cache: Path) -> Path:
         check=True,
     )
     return Path(built.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture
+def cells(tmp_path: Path):
+    """Loads the cells of a small matrix, or of the text given."""
+    from suite.matrix import load_cells
+
+    def load(text=SMALL):
+        (tmp_path / "m.yaml").write_text(text)
+        return load_cells(tmp_path / "m.yaml")
+
+    return load

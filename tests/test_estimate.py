@@ -5,29 +5,11 @@ from dataclasses import replace
 import pytest
 
 from suite import estimate
-from suite.matrix import load_cells
 from suite.size import GIB, Shape, accelerator
 from suite.timings import Timing
+from tests.conftest import SMALL
 
 BILLION = Shape(float(GIB), 20, 2048, 8192, 512, 100_000, "made up")  # 2^30 parameters
-MATRIX = """\
-name: m
-model: arithmetic-tiny
-train: {prompts_per_step: 8, samples_per_prompt: 4}
-budget: {steps: 10}
-arms: {grpo: {}, clip: {eps_high: .inf}}
-evaluate: {samples: 4, pass_at: [1], at: [0, 1.0], problems: 5}
-"""
-
-
-@pytest.fixture
-def cells(tmp_path):
-    def load(text=MATRIX):
-        (tmp_path / "m.yaml").write_text(text)
-        return load_cells(tmp_path / "m.yaml")
-
-    return load
-
 
 HARDWARE = {"gpus": [], "cores": 2, "memory_gib": 16}
 
@@ -74,7 +56,7 @@ def test_measured_seconds_make_the_cost(cells):
 )
 def test_steps_that_a_budget_buys(cells, budget, steps):
     """950 tokens are 9.5 steps of 100; 36 GPU-seconds are 18 steps of 2."""
-    cell, _ = cells(MATRIX.replace("steps: 10", budget))
+    cell, _ = cells(SMALL.replace("steps: 10", budget))
     assert estimate.from_runs(cell, [timing(cell)], HARDWARE).steps == steps
 
 
@@ -113,7 +95,7 @@ def test_runs_that_are_not_alike_do_not_count(cells, changes):
 
 
 def test_a_second_rollout_is_not_estimated_from_arms_without_one(cells):
-    grpo, aepo = cells(MATRIX.replace("clip: {eps_high: .inf}", "aepo: {}"))
+    grpo, aepo = cells(SMALL.replace("clip: {eps_high: .inf}", "aepo: {}"))
     assert estimate.from_runs(aepo, [timing(grpo)], HARDWARE) is None
     assert estimate.from_runs(aepo, [timing(aepo)], HARDWARE) is not None
 
@@ -124,7 +106,7 @@ def test_the_model_by_hand(cells):
     Update: 6 * 2^30 * 32 * 600 operations at 0.35 * 2 * 312e12 a second. Generation would take
     0.66 s at a tenth of the peak, less than 1,000 readings of the weights at 2.039 TB/s: 1.05 s.
     """
-    text = MATRIX.replace("prompts_per_step: 8", "prompts_per_step: 8, max_new_tokens: 1000")
+    text = SMALL.replace("prompts_per_step: 8", "prompts_per_step: 8, max_new_tokens: 1000")
     text = text.replace("prompts_per_step", "max_prompt_tokens: 400, prompts_per_step")
     text = text.replace("arithmetic-tiny", "some/model")
     cell, _ = cells(text + "resources: {gpus: 2, accelerator: A100-80GB}\n")

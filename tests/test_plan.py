@@ -12,6 +12,7 @@ from suite.cell import Workspace
 from suite.matrix import load_cells
 from suite.plan import warnings
 from suite.worker import openrlhf_flags
+from tests.conftest import SMALL
 
 MATRIX = """\
 name: m
@@ -104,25 +105,6 @@ def test_arms_that_cannot_differ_are_named_before_they_run(tmp_path):
     (tmp_path / "m.yaml").write_text(head + one_step + "\n" + arms)
     named = [w.split()[1] for w in warnings(load_cells(tmp_path / "m.yaml"))]
     assert named == ["clip", "dapo", "gspo", "high-off"]
-
-
-SMALL = """\
-name: m
-model: arithmetic-tiny
-train: {prompts_per_step: 8, samples_per_prompt: 4}
-budget: {steps: 10}
-arms: {grpo: {}, clip: {eps_high: .inf}}
-evaluate: {samples: 4, pass_at: [1], at: [0, 1.0], problems: 5}
-"""
-
-
-@pytest.fixture
-def cells(tmp_path):
-    def load(text=SMALL):
-        (tmp_path / "m.yaml").write_text(text)
-        return load_cells(tmp_path / "m.yaml")
-
-    return load
 
 
 def test_starts_are_shared_and_finished_cells_cost_nothing():
