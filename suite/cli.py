@@ -86,6 +86,9 @@ def plan(
     db: Database = DEFAULT_DB,
     commands: Annotated[bool, typer.Option(help="Print each cell's OpenRLHF command.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Also the wall time side by side on so many GPUs.")
+    ] = None,
 ) -> None:
     """Show what a matrix would run: cells, cost, memory, where arms differ, OpenRLHF commands.
 
@@ -100,9 +103,9 @@ def plan(
     workspace = Workspace(db)
     planned = plans.prepare(load_cells(matrix), workspace)
     if as_json:
-        typer.echo(json.dumps(plans.as_json(matrix, planned, workspace), indent=2))
+        typer.echo(json.dumps(plans.as_json(matrix, planned, workspace, gpus), indent=2))
     else:
-        show(console, matrix, planned, workspace, commands)
+        show(console, matrix, planned, workspace, commands, gpus)
 
 
 @app.command()

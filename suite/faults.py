@@ -30,12 +30,16 @@ _TEXTS = {
 
 
 def names(error: BaseException) -> list[str]:
-    """Qualified names of an error's classes and of those that caused it, nearest first."""
+    """Qualified names of an error's classes and of those that caused it, nearest first.
+
+    An actor that died by an error of its own constructor was not lost: it adds nothing.
+    """
     found: list[str] = []
     link: BaseException | None = error
     while link is not None and len(found) < 100:
-        for kind in type(link).__mro__[:-3]:  # without Exception, BaseException, object
-            found.append(f"{kind.__module__}.{kind.__qualname__}")
+        if not getattr(link, "actor_init_failed", False):
+            kinds = type(link).__mro__[:-3]  # without Exception, BaseException, object
+            found += [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
         link = getattr(link, "cause", None) or link.__cause__ or link.__context__
     return list(dict.fromkeys(found))
 

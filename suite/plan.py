@@ -6,6 +6,7 @@ in suite/estimate.py (cost) and suite/memory.py, and printed by suite/plan_show.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import shlex
 from dataclasses import asdict, dataclass
@@ -197,14 +198,36 @@ def total(planned: list[Planned]) -> Total:
     return Total(len(planned), finished, charged, held / HOUR, seconds / HOUR, starts)
 
 
-def as_json(path: Path, planned: list[Planned], workspace: Workspace) -> dict[str, Any]:
+def side_by_side(planned: list[Planned], gpus: int) -> float | None:
+    """Hours of wall time when `gpus` GPUs take the unfinished cells as they become free.
+
+    In the plan's order, a start of the stack for each cell, none passing another. None where a cost
+    is not known, or a cell wants more than there are.
+    """
+    left = [one.estimate for one in planned if one.status != "finished"]
+    if any(one is None or one.gpus > gpus for one in left):
+        return None
+    now, free, running = 0.0, gpus, []
+    for one in left:
+        while free < one.gpus:
+            now, released = heapq.heappop(running)
+            free += released
+        free -= one.gpus
+        heapq.heappush(running, (now + one.seconds + one.start_up, one.gpus))
+    return max((end for end, _ in running), default=now) / HOUR
+
+
+def as_json(
+    path: Path, planned: list[Planned], workspace: Workspace, gpus: int | None = None
+) -> dict[str, Any]:
     """Everything that `show` shows, for other programs; infinite settings are the text "inf"."""
+    beside = {"side_by_side_hours": side_by_side(planned, gpus)} if gpus else {}
     cells = [one.cell for one in planned]
     return {
         "matrix": cells[0].matrix,
         "file": str(path),
         "cells": [_cell_json(one, workspace) for one in planned],
-        "total": asdict(total(planned)),
+        "total": asdict(total(planned)) | beside,
         "differences": differences(cells),
         "warnings": warnings(cells),
     }

@@ -10,17 +10,22 @@ from rich.table import Table
 
 from suite.cell import Cell, Workspace
 from suite.ledger import SECONDS_PER_HOUR as HOUR
-from suite.plan import Planned, command, differences, total, warnings
+from suite.plan import Planned, command, differences, side_by_side, total, warnings
 from suite.text import compact, duration
 
 
 def show(
-    console: Console, path: Path, planned: list[Planned], workspace: Workspace, commands: bool
+    console: Console,
+    path: Path,
+    planned: list[Planned],
+    workspace: Workspace,
+    commands: bool,
+    gpus: int | None = None,
 ) -> None:
     """The plan on the terminal; commands unwrapped, so that they can be copied."""
     cells = [one.cell for one in planned]
     console.print(_table(path, planned))
-    for line in [*_total_lines(planned), *_memory_lines(planned)]:
+    for line in [*_total_lines(planned), *_beside_lines(planned, gpus), *_memory_lines(planned)]:
         console.print(line, markup=False, highlight=False)
     lines = differences(cells)
     if lines:
@@ -94,6 +99,14 @@ def _total_lines(planned: list[Planned]) -> list[str]:
         lines.append(f"  {text} (for {', '.join(dict.fromkeys(arms))}).")
     notes = dict.fromkeys(note for one in left for note in one.notes)
     return [*lines, *(f"    {note}" for note in notes)]
+
+
+def _beside_lines(planned: list[Planned], gpus: int | None) -> list[str]:
+    """How long it takes where cells run side by side."""
+    hours = side_by_side(planned, gpus) if gpus else None
+    if not hours:
+        return []
+    return [f"Side by side on {gpus} GPUs: {duration(hours * HOUR)} of wall time."]
 
 
 def _memory_lines(planned: list[Planned]) -> list[str]:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suite.cell import Cell
 
-PLAIN_SECONDS = 20.0  # between two plain lines about the same cell
+PLAIN_SECONDS = 10.0  # between two plain lines about the same cell
 
 _SHOWN = {  # of a step's trace
     "reward": "reward {:.3f}",

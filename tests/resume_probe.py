@@ -4,7 +4,9 @@
 
 POINT is "saving": the step's checkpoint is being written, the optimizer's file is half there; or
 "updating": the step's rollouts are done and its update is about to begin. The whole tree of
-processes is killed then, this one first; nothing else differs from `python -m suite.worker`.
+processes is killed then, this one first. At the POINT "fenced" nothing is killed: while the step's
+checkpoint is being written, the cell's lease goes to a later attempt. Nothing else differs from
+`python -m suite.worker`.
 """
 
 import io
@@ -24,6 +26,7 @@ import torch  # noqa: E402
 from algorithms.openrlhf import driver  # noqa: E402
 from suite import worker  # noqa: E402
 from suite.cell import Workspace  # noqa: E402
+from suite.spool import write_lease  # noqa: E402
 
 
 def kill_everything(root):
@@ -47,10 +50,12 @@ def make_policy(cell, at, point):
             super().begin_step(step, state, extra)
 
         def save_state(self, folder, own=None):
-            saved = (own or {}).get("step")
-            if (folder.parent.parent.name, saved, "saving") == (cell, at, point):
+            here = (folder.parent.parent.name, (own or {}).get("step"))
+            if (*here, "saving") == (cell, at, point):
                 torch.save = self.half_of_the_optimizer
             super().save_state(folder, own)
+            if (*here, "fenced") == (cell, at, point):
+                write_lease(folder.parent.parent, 99)
 
         whole = staticmethod(torch.save)
 

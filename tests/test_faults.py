@@ -52,6 +52,15 @@ def test_a_full_gpu_is_the_cells_own():
     assert fault(failed(remote(torch.OutOfMemoryError("CUDA out of memory")))) is None
 
 
+@pytest.mark.parametrize("wrap", [lambda error: error, remote])
+def test_an_actor_that_raised_while_it_was_made_was_not_lost(wrap):
+    """The next attempt would end the same way; unless what it met there was the infrastructure."""
+    for message, kind in (("no room for the cache", None), ("Broken pipe", "worker lost")):
+        raised = ray.exceptions.RayTaskError("__init__", f"ValueError: {message}", ValueError())
+        found = fault(failed(wrap(ray.exceptions.ActorDiedError(raised))))
+        assert (found and found.kind) == kind
+
+
 def test_a_cause_is_found_behind_other_errors():
     try:
         try:

@@ -122,6 +122,25 @@ def test_starts_are_shared_and_finished_cells_cost_nothing():
     assert found.held_gpu_hours == pytest.approx(2 * found.hours)
 
 
+@pytest.mark.parametrize(("gpus", "turns"), [(2, 3), (3, 3), (4, 2), (6, 1), (1, None)])
+def test_the_wall_time_of_cells_side_by_side(gpus, turns):
+    """Three cells of two GPUs, 400 s each and 30 s to start."""
+    one = estimate.Estimate("measured", "", 2, 10, {"update": 36.0}, {"evaluation": 40.0}, 30.0)
+    cells = [SimpleNamespace(status="new", estimate=one)] * 3
+    finished = SimpleNamespace(status="finished", estimate=None)
+    found = plan.side_by_side([*cells, finished], gpus)
+    assert found == (turns and pytest.approx(turns * 430 / 3600))
+
+
+def test_a_long_cell_does_not_hold_up_what_fits_beside_it():
+    def cell(gpus, seconds):
+        one = estimate.Estimate("measured", "", gpus, 1, {"update": seconds}, {}, 0.0)
+        return SimpleNamespace(status="new", estimate=one)
+
+    planned = [cell(4, 3600.0), cell(4, 600.0), cell(4, 600.0), cell(8, 60.0)]
+    assert plan.side_by_side(planned, 8) == pytest.approx(3660 / 3600)
+
+
 @pytest.fixture
 def suite(tmp_path, repo):
     def call(*arguments, **options):

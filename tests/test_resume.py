@@ -4,7 +4,8 @@ Three starts of the production stack, AEnt's controller and AEPO's second rollou
 
     fresh     aent to the end, then aepo, killed while its last checkpoint is half written
     mirrored  aepo to the end, then aent, killed before its last update; its last checkpoint is torn
-    resumed   aepo and aent where those two left them, to the end
+    resumed   aepo and aent where those two left them, to the end; then a third cell, whose lease
+              goes to a later attempt while it writes a checkpoint
 
 The first cell of a start finds the stack as a process of its own would. The kills are SIGKILLs.
 """
@@ -47,6 +48,7 @@ evaluate:
    probe_prompts: 16}}
 """
 ARMS = {"aent": 0, "aepo": 1}  # the seed of each
+FENCED = "fenced aent"  # with seed 1
 RESUMED_FROM = {"aent": 3, "aepo": 4}
 OF_TIME = ("time", "attempt", "gpu_hours", "held_gpu_hours", "lost_gpu_hours", "attempt_seconds")
 
@@ -77,20 +79,20 @@ class Starter:
         (root / "m.yaml").write_text(MATRIX)
         cells = load_cells(root / "m.yaml")
         self.cells = {c.arm: c for c in cells if ARMS[c.arm] == c.seed}
+        (self.cells[FENCED],) = [c for c in cells if (c.arm, c.seed) == ("aent", 1)]
 
-    def start(self, name, wanted, kill=None):
+    def start(self, name, wanted, kill, code=-signal.SIGKILL):
         """`wanted` maps arms, in order, to attempts; `kill` is (arm, step, point)."""
         start = Start(Workspace(self.root / f"{name}.db"), self.cells)
         for arm in wanted:
             start.folder(arm).mkdir(parents=True, exist_ok=True)
             self.cells[arm].save(start.folder(arm) / "cell.json")
         words = [f"{self.cells[arm].id}:{attempt}" for arm, attempt in wanted.items()]
-        if kill:
-            arm, *where = kill
-            words += ["--kill", ":".join([self.cells[arm].id, *map(str, where)])]
+        arm, *where = kill
+        words += ["--kill", ":".join([self.cells[arm].id, *map(str, where)])]
         log = self.root / f"{name}.log"
         with log.open("wb") as output:
-            code = subprocess.run(
+            ended = subprocess.run(
                 [
                     sys.executable,
                     Path(__file__).with_name("resume_probe.py"),
@@ -102,7 +104,7 @@ class Starter:
                 env=self.environment,
                 check=False,
             ).returncode
-        assert code == (-signal.SIGKILL if kill else 0), log.read_text()[-4000:]
+        assert ended == code, log.read_text()[-4000:]
         return start
 
 
@@ -137,7 +139,9 @@ def story(arithmetic_model, model_cache, tmp_path_factory, repo):
     shutil.copytree(fresh.folder("aepo"), again.folder("aepo"))
     tear(again.folder("aent") / "checkpoints" / checkpoints.name_of(4))
     left = {arm: names(again.folder(arm) / "checkpoints") for arm in ARMS}
-    return Story(fresh, mirrored, starter.start("resumed", {"aepo": 2, "aent": 2}), left)
+    wanted = {"aepo": 2, "aent": 2, FENCED: 1}
+    resumed = starter.start("resumed", wanted, kill=(FENCED, 4, "fenced"), code=1)
+    return Story(fresh, mirrored, resumed, left)
 
 
 def tear(folder):
@@ -242,6 +246,20 @@ def test_the_ledger_knows_where_every_second_went(story, arm):
     again = [row["seconds/update"] for row in steps if row["step"] > RESUMED_FROM[arm]]
     assert seconds["lost"] > sum(again) > 0
     assert seconds["start_up"] > 0 and seconds["evaluation"] > 0 and seconds["idle"] > 0
+
+
+@pytest.mark.stack
+def test_an_attempt_that_lost_its_lease_leaves_no_checkpoint(story):
+    """It had written step 4 whole when the lease went; it stopped and said nothing more."""
+    found = names(story.resumed.folder(FENCED) / "checkpoints")
+    assert found[0] == "step_000003"
+    assert [name.split(".")[0] for name in found[1:]] == ["step_000004"]
+    assert found[1].endswith(".partial")
+    rows = story.resumed.attempt(FENCED, -1)
+    assert max(row["step"] for row in rows if row["kind"] == "trace") == 4
+    assert not {"failed", "done"} & {row["kind"] for row in rows}
+    log = (story.resumed.workspace.root.parent / "resumed.log").read_text()
+    assert "attempt 99 has taken the place of attempt 1" in log
 
 
 @pytest.mark.stack

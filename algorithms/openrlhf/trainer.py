@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 import openrlhf.trainer.ray.ppo_actor as ppo_actor
+import ray
 import torch
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 from torch import Tensor
@@ -31,6 +32,14 @@ class PolicyTrainer(ActorPPOTrainer):
         super().__init__(strategy, *args, **kwargs)
         self.begin_cell(strategy.args.suite.algorithm)
         self.aggregation = strategy.args.actor.loss_agg_mode
+
+    def _init_vllm_sync_group(self, backend: str) -> None:
+        """The group with the engines, once all of them stand.
+
+        An engine that cannot start would otherwise show when the group times out, minutes later.
+        """
+        ray.get([engine.__ray_ready__.remote() for engine in self.vllm_engines])
+        super()._init_vllm_sync_group(backend)
 
     def begin_cell(self, algorithm: Algorithm) -> None:
         """Nothing of an earlier cell is left."""
