@@ -181,9 +181,10 @@ def _divisor(number: int, largest: int) -> int:
 def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) -> None:
     """Make the embedded model and write the data sets that the cell names, unless they exist."""
     if cell.model == catalog.EMBEDDED_MODEL:
-        from benchmarks.arithmetic.model import cached
+        if not Path(catalog.model_path(cell.model, workspace.models)).is_dir():
+            from benchmarks.arithmetic.model import cached
 
-        cached(workspace.models, log=log)
+            cached(workspace.models, log=log)
     else:
         _check_model(cell.model)
     if catalog.EMBEDDED_DATASET in (cell.train["dataset"], *cell.evaluate["benchmarks"]):

@@ -42,11 +42,10 @@ arms:
 evaluate: {{benchmarks: [arithmetic], at: [0, 0.5, 1.0], samples: 4, pass_at: [1, 4], problems: 16}}
 """
 VICTIMS = {  # name -> what the title of its process begins with, at work or waiting
-    "worker": ("suite.worker",),
+    "worker": ("suite.worker",),  # OpenRLHF's controller is in it
     "policy": ("ray::PolicyActor", "ray::PolicyModelActor"),
     "engine": ("ray::EngineActor", "ray::RolloutRayActor", "VLLM::EngineCore"),
     "raylet": ("raylet/raylet",),
-    "controller": ("ray::Controller", "ray::PPOTrainer"),
     "conductor": (),
 }
 SEED = int(os.environ.get("CHAOS_SEED", "0"))

@@ -12,9 +12,11 @@ import contextlib
 import os
 import runpy
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from algorithms.openrlhf import cpu
@@ -115,7 +117,10 @@ def train(
         controller, policy: classes in place of `Controller` and `PolicyActor`, for tests.
     """
     cpu.prepare_process()
-    start_ray(gpus)
+    if cpu.active() and not os.environ.get("RAY_ADDRESS"):
+        _start_ray_and_import(gpus)
+    else:
+        start_ray(gpus)
     try:
         _plug_in(session, controller, policy)
         saved, sys.argv = sys.argv, [OPENRLHF_CLI, *flags]
@@ -125,6 +130,42 @@ def train(
             sys.argv = saved
     finally:
         stop_ray()
+
+
+def _start_ray_and_import(gpus: int) -> None:
+    """Imports are most of a start without a GPU; this process makes its own while Ray comes up."""
+    importing = threading.Thread(target=_import_everything)
+    importing.start()
+    start_ray(gpus)
+    importing.join()
+
+
+def _import_everything() -> None:
+    import algorithms.openrlhf.actor
+    import algorithms.openrlhf.controller
+    import algorithms.openrlhf.engine  # noqa: F401
+
+
+class _InThisProcess:
+    """A class under the names of a Ray actor: made and called in the driver, one process fewer."""
+
+    def __init__(self, cls: type):
+        self._cls = cls
+
+    def remote(self, *args: Any, **kwargs: Any) -> _Methods:
+        """The object; its methods return references as an actor's do."""
+        return _Methods(self._cls(*args, **kwargs))
+
+
+class _Methods:
+    def __init__(self, instance: Any):
+        self._instance = instance
+
+    def __getattr__(self, name: str) -> Any:
+        import ray
+
+        method = getattr(self._instance, name)
+        return SimpleNamespace(remote=lambda *args, **kwargs: ray.put(method(*args, **kwargs)))
 
 
 def stop_ray() -> None:
@@ -138,7 +179,7 @@ def stop_ray() -> None:
 
     descendants = psutil.Process().children(recursive=True)
     ray.shutdown()
-    _, alive = psutil.wait_procs(descendants, timeout=3)
+    _, alive = psutil.wait_procs(descendants, timeout=0.5)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
@@ -166,8 +207,12 @@ def _plug_in(session: list[Experiment], controller: type | None, policy: type | 
     openrlhf_utils.get_strategy = get_suite_strategy
     vllm_engine.RolloutRayActor = ray.remote(EngineActor)
     ppo_actor.PolicyModelActor = ray.remote(num_gpus=1)(policy or PolicyActor)
-    ppo_trainer.PPOTrainer = ray.remote(controller or Controller)
-    _live_in_gang(ppo_trainer)
+    controller = controller or Controller
+    if os.environ.get("RAY_ADDRESS"):
+        ppo_trainer.PPOTrainer = ray.remote(controller)
+        _live_in_gang(ppo_trainer)
+    else:
+        ppo_trainer.PPOTrainer = _InThisProcess(controller)
 
 
 def _live_in_gang(ppo_trainer: Any) -> None:
