@@ -52,7 +52,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "0"))
 
 
 class Chaos(threading.Thread):
-    """Kills each victim once, in random order, whenever a few more steps have been made."""
+    """Kills each victim once, in random order, a few steps into the attempt after the last kill."""
 
     def __init__(self, folders, conductor):
         super().__init__(daemon=True)
@@ -63,18 +63,29 @@ class Chaos(threading.Thread):
         self.over = threading.Event()
 
     def run(self):
-        seen = 0
-        for victim in self.waiting:
-            wanted = seen + self.rng.randint(2, 3)
-            while len(self.steps()) < wanted:
-                if self.over.wait(0.1):
-                    return
+        for begun, victim in enumerate(self.waiting):
+            more = self.rng.randint(2, 3)
+            if not self.until(lambda begun=begun: self.again() >= begun):
+                return
+            seen = self.steps()
+            if not self.until(lambda wanted=seen + more: self.steps() >= wanted):
+                return
             time.sleep(self.rng.uniform(0, 1.0))
-            seen = len(self.steps())
             self.killed.append((victim, self.kill(victim)))
 
+    def until(self, condition):
+        """Whether it came true before all was over."""
+        while not condition():
+            if self.over.wait(0.1):
+                return False
+        return True
+
+    def again(self):
+        """How many attempts were begun after one that was broken off."""
+        return sum(max(len(attempts(folder)) - 1, 0) for folder in self.folders)
+
     def steps(self):
-        return [step for folder in self.folders for step in traced_steps(folder)]
+        return sum(len(traced_steps(folder)) for folder in self.folders)
 
     def kill(self, victim):
         """How many processes it was."""
