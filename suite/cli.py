@@ -16,7 +16,8 @@ from rich.markup import escape
 
 from suite import db_commands
 from suite.cell import Cell, Workspace
-from suite.matrix import MatrixError, load_cells
+from suite.matrix import load_cells
+from suite.matrix_file import MatrixError
 
 if TYPE_CHECKING:
     from suite.report import Report
@@ -54,22 +55,37 @@ Reuse = Annotated[
     ),
 ]
 
+Shrink = Annotated[
+    bool,
+    typer.Option(
+        "--shrink",
+        help="The same arms on the embedded model and data: a few small steps, one seed, one "
+        "CPU or GPU; the name gets -shrunk.",
+    ),
+]
+
 
 @app.command()
 def run(
-    matrix: MatrixFile, db: Database = DEFAULT_DB, address: Address = None, reuse: Reuse = None
+    matrix: MatrixFile,
+    db: Database = DEFAULT_DB,
+    address: Address = None,
+    reuse: Reuse = None,
+    shrink: Shrink = False,
 ) -> None:
     """Train and score every cell of a matrix that is not finished yet, then print the comparison.
 
     Stop it at any point (Ctrl-C, kill -9, power): the same command continues from the last
     checkpoint. Editing the matrix reruns only the cells that changed. What the infrastructure
     breaks (a dead process, a dead node) is tried again by itself. On a cluster, the database's
-    folder has to be on storage that all nodes share.
+    folder has to be on storage that all nodes share. With --shrink, a matrix that is meant for
+    large hardware is rehearsed here in a minute or two an arm: algorithms, their settings and
+    reward modes are its own, the numbers mean nothing.
     """
     from suite.plan import warnings
     from suite.reports import chosen
 
-    cells = load_cells(matrix)
+    cells = _cells(matrix, shrink)
     for line in warnings(cells):
         _say_error(line)
     failures = _run_cells(cells, Workspace(db), address, reuse)
@@ -89,6 +105,7 @@ def plan(
     gpus: Annotated[
         int | None, typer.Option(min=1, help="Also the wall time side by side on so many GPUs.")
     ] = None,
+    shrink: Shrink = False,
 ) -> None:
     """Show what a matrix would run: cells, cost, memory, where arms differ, OpenRLHF commands.
 
@@ -101,7 +118,7 @@ def plan(
     from suite.plan_show import show
 
     workspace = Workspace(db)
-    planned = plans.prepare(load_cells(matrix), workspace)
+    planned = plans.prepare(_cells(matrix, shrink), workspace)
     if as_json:
         typer.echo(json.dumps(plans.as_json(matrix, planned, workspace, gpus), indent=2))
     else:
@@ -403,6 +420,14 @@ def doctor() -> None:
 
     if not examine(console):
         raise typer.Exit(1)
+
+
+def _cells(matrix: Path, shrink: bool) -> list[Cell]:
+    """The cells of a matrix file, as they are or shrunk."""
+    from suite.shrink import shrunk
+
+    cells = load_cells(matrix)
+    return shrunk(cells) if shrink else cells
 
 
 def _run_cells(

@@ -59,13 +59,14 @@ def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
     """A record of each benchmark, for the spool; see the module's docstring.
 
     Raises:
-        ValueError: the training set has no column `problem`.
+        ValueError: the training set has no column for the problem.
     """
     paths = benchmark_paths(cell, workspace)
     seen = None  # `suite eval` scores models whose training set nobody named
     if paths and cell.train["dataset"]:
         trained = catalog.data_path(cell.train["dataset"], workspace.data, "train")
-        seen = list(training_prompts(trained))
+        column = cell.train.get("columns", {}).get("problem", "problem")
+        seen = list(training_prompts(trained, column))
     for name, path in paths.items():
         rows = read_benchmark(Path(path))
         edition = catalogue.as_edition(name, rows, _origin(name, path, cell))
@@ -101,16 +102,16 @@ def rendered(cell: Cell, workspace: Workspace, problem: str) -> str:
     return render(problem)
 
 
-def training_prompts(path: str) -> Iterator[str]:
+def training_prompts(path: str, column: str = "problem") -> Iterator[str]:
     """The training problems at a path or hub id, without any template; of a chat, the user's turns.
 
     Raises:
-        ValueError: a row without a column `problem`, which is what OpenRLHF is told to read.
+        ValueError: a row without `column`, which is what OpenRLHF is told to read.
     """
     for number, row in enumerate(_training_rows(path), start=1):
-        if "problem" not in row:
-            raise ValueError(f"{path}: row {number} of the training set has no column 'problem'")
-        problem = row["problem"]
+        if column not in row:
+            raise ValueError(f"{path}: row {number} of the training set has no column {column!r}")
+        problem = row[column]
         turns = [{"content": problem}] if isinstance(problem, str) else problem
         yield "\n".join(t["content"] for t in turns if t.get("role", "user") == "user")
 

@@ -12,22 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 import algorithms
 from suite import catalog
 from suite.cell import Cell
+from suite.matrix_file import MatrixFile
 from suite.schema import Budget, Evaluate, Matrix, Resources, Section, Train, spelled_out
-
-
-class MatrixError(ValueError):
-    """One or more problems of a matrix file; `problems` holds a line for each."""
-
-    def __init__(self, problems: list[str]):
-        super().__init__("\n".join(problems))
-        self.problems = problems
-
 
 _Place = Callable[..., tuple[Any, ...]]  # a key of a section -> where it was written
 
@@ -47,17 +38,12 @@ def load_cells(path: Path) -> list[Cell]:
     return _Reader(path).cells()
 
 
-class _Reader:
-    """One pass over one file, collecting problems with their lines."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.problems: list[str] = []
-        self.lines: dict[tuple[Any, ...], int] = {}
+class _Reader(MatrixFile):
+    """The cells of one file, or everything that is wrong with it."""
 
     def cells(self) -> list[Cell]:
-        matrix = self._section(Matrix, self._read(), _at())
-        self._stop_on_problems()
+        matrix = self._section(Matrix, self.read(), _at())
+        self.stop_on_problems()
         budget = self._budget(matrix)
         models = [matrix.model] if isinstance(matrix.model, str) else matrix.model
         variants = [
@@ -65,10 +51,10 @@ class _Reader:
         ]
         for position, model in enumerate(models):
             where = ("model",) if isinstance(matrix.model, str) else ("model", position)
-            self._check(catalog.model_problem(model, self.path.parent), where)
+            self.check(catalog.model_problem(model, self.path.parent), where)
         if len(set(matrix.seeds)) != len(matrix.seeds):
-            self._problem(("seeds",), "the same seed twice")
-        self._stop_on_problems()
+            self.problem(("seeds",), "the same seed twice")
+        self.stop_on_problems()
         cells = [
             self._cell(matrix, variant, model, seed, budget)
             for seed in matrix.seeds
@@ -78,69 +64,10 @@ class _Reader:
         for cell in cells:
             self._check_context(cell)
         self._refuse_twins(cells)
-        self._stop_on_problems()
+        self.stop_on_problems()
         return cells
 
-    # Reading -----------------------------------------------------------------------------
-
-    def _read(self) -> Any:
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise MatrixError([f"{self.path}: cannot be read ({error.strerror})"]) from error
-        except UnicodeDecodeError as error:
-            raise MatrixError([f"{self.path}: is not UTF-8 text ({error.reason})"]) from error
-        try:
-            root = yaml.compose(text, Loader=yaml.SafeLoader)
-            content = yaml.safe_load(text)
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise MatrixError([f"{self.path}:{line}: not YAML: {error.problem}"]) from error
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            reason = str(error).splitlines()[0]
-            raise MatrixError([f"{self.path}:1: not YAML that can be read: {reason}"]) from error
-        if not isinstance(content, dict):
-            raise MatrixError([f"{self.path}:1: a matrix is a mapping with name, model, arms, ..."])
-        self._index(root, ())
-        self._stop_on_problems()
-        return content
-
-    def _index(self, node: yaml.Node, where: tuple[Any, ...]) -> None:
-        """Remember the line of every key and item; a key twice in one mapping is a problem."""
-        self.lines.setdefault(where, node.start_mark.line + 1)
-        if isinstance(node, yaml.MappingNode):
-            seen = set()
-            for key, value in node.value:
-                inner = (*where, key.value)
-                self.lines[inner] = key.start_mark.line + 1
-                if key.value in seen:
-                    self._problem(inner, "the same key twice")
-                seen.add(key.value)
-                self._index(value, inner)
-        elif isinstance(node, yaml.SequenceNode):
-            for position, item in enumerate(node.value):
-                self._index(item, (*where, position))
-
-    # Problems ----------------------------------------------------------------------------
-
-    def _problem(self, where: tuple[Any, ...], message: str) -> None:
-        """Note a problem once, at the line of `where` or of the nearest key around it."""
-        at = where
-        while at and at not in self.lines:
-            at = at[:-1]
-        name = ".".join(str(part) for part in where)
-        line = self.lines.get(at, 1)
-        problem = f"{self.path}:{line}: {name + ': ' if name else ''}{message}"
-        if problem not in self.problems:
-            self.problems.append(problem)
-
-    def _check(self, problem: str | None, where: tuple[Any, ...]) -> None:
-        if problem:
-            self._problem(where, problem)
-
-    def _stop_on_problems(self) -> None:
-        if self.problems:
-            raise MatrixError(self.problems)
+    # Sections ----------------------------------------------------------------------------
 
     def _section(self, schema: type[Section], content: Any, place: _Place) -> Any:
         """`content` as `schema`, or None after noting what is wrong with it."""
@@ -148,7 +75,7 @@ class _Reader:
             return schema.model_validate(content)
         except ValidationError as error:
             for item in error.errors():
-                self._problem(place(*_location(item["loc"])), _explain(item, schema))
+                self.problem(place(*_location(item["loc"])), _explain(item, schema))
             return None
 
     # Arms --------------------------------------------------------------------------------
@@ -157,7 +84,7 @@ class _Reader:
         budget = self._section(Budget, matrix.budget, _at("budget"))
         given = budget.model_dump(exclude_none=True) if budget else {}
         if budget and len(given) != 1:
-            self._problem(("budget",), "give exactly one of gpu_hours, tokens, steps")
+            self.problem(("budget",), "give exactly one of gpu_hours, tokens, steps")
         return given
 
     def _arm(self, matrix: Matrix, arm: str, body: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -168,18 +95,18 @@ class _Reader:
         for name in _OVERRIDABLE:
             own = body.pop(name, None) or {}
             if not isinstance(own, dict):
-                self._problem((*where, name), f"must be a mapping, got {own!r}")
+                self.problem((*where, name), f"must be a mapping, got {own!r}")
                 return []
             written = spelled_out(getattr(matrix, name)) | spelled_out(own)
             contents[name] = _defaults(name, matrix, body) | written
             places[name] = _at(name, own=own, override=(*where, name))
         model = body.pop("model", None)
         if model is not None:
-            self._check(catalog.model_problem(str(model), self.path.parent), (*where, "model"))
+            self.check(catalog.model_problem(str(model), self.path.parent), (*where, "model"))
         try:
             algorithms.algorithm_class(algorithm)
         except ValueError as error:
-            self._problem((*where, "algorithm"), str(error))
+            self.problem((*where, "algorithm"), str(error))
             return []
         variants = []
         for label, swept, train in self._sweeps(body, contents["train"], where):
@@ -187,7 +114,7 @@ class _Reader:
             settings = self._settings(algorithm, swept, where)
             if sections is not None and settings is not None:
                 group = sections["train"]["samples_per_prompt"]
-                self._check(algorithms.load(algorithm, **settings).group_problem(group), where)
+                self.check(algorithms.load(algorithm, **settings).group_problem(group), where)
                 variants.append(
                     {
                         "arm": arm + label,
@@ -204,7 +131,7 @@ class _Reader:
     ) -> list[tuple]:
         """(label, settings, train) for every combination of the settings that are lists."""
         for key in [k for k, v in {**train, **settings}.items() if v == []]:
-            self._problem((*where, key), "an empty list sweeps nothing")
+            self.problem((*where, key), "an empty list sweeps nothing")
         axes = [("", k, v) for k, v in settings.items() if isinstance(v, list)]
         axes += [("train.", k, v) for k, v in train.items() if isinstance(v, list)]
         result = []
@@ -233,26 +160,26 @@ class _Reader:
     def _check_evaluate(self, evaluate: Evaluate, place: _Place) -> None:
         for k in evaluate.pass_at:
             if k > evaluate.samples:
-                self._problem(
+                self.problem(
                     place("pass_at"),
                     f"pass@{k} needs at least {k} samples, there are {evaluate.samples}: "
                     "raise evaluate.samples or drop this k",
                 )
         for position, name in enumerate(evaluate.benchmarks):
             problem = catalog.benchmark_problem(name, self.path.parent)
-            self._check(problem, place("benchmarks", position))
+            self.check(problem, place("benchmarks", position))
         for name, path in evaluate.data_files.items():
             problem = catalog.data_file_problem(name, evaluate.benchmarks, path, self.path.parent)
-            self._check(problem, place("data_files", name))
+            self.check(problem, place("data_files", name))
         stems = [Path(name).stem for name in evaluate.benchmarks]
         for position, stem in enumerate(stems):
             if stem in stems[:position]:
                 problem = f"{stem!r} twice: scores are kept by that name, rename one of the files"
-                self._problem(place("benchmarks", position), problem)
+                self.problem(place("benchmarks", position), problem)
 
     def _check_train(self, train: Train, gpus: int, place: _Place) -> None:
         """Batches that do not divide are refused here; OpenRLHF would drop the remainder."""
-        self._check(catalog.dataset_problem(train.dataset, self.path.parent), place("dataset"))
+        self.check(catalog.dataset_problem(train.dataset, self.path.parent), place("dataset"))
         steps, rollouts = train.optimizer_steps_per_rollout, train.rollouts
         batch, share = rollouts // steps, rollouts // steps // gpus or 1
         divisions = [
@@ -290,7 +217,7 @@ class _Reader:
         ]
         for key, whole, part, text in divisions:
             if whole % part:
-                self._problem(place(key), f"{text}, and {whole} / {part} is not whole")
+                self.problem(place(key), f"{text}, and {whole} / {part} is not whole")
                 return
 
     def _settings(
@@ -304,7 +231,7 @@ class _Reader:
                 try:
                     algorithms.load(algorithm, **{key: None})
                 except ValueError as error:
-                    self._problem((*where, key), str(error))
+                    self.problem((*where, key), str(error))
             if unknown:
                 return None
             cls = algorithms.algorithm_class(algorithm)
@@ -317,7 +244,7 @@ class _Reader:
                 if not item["loc"]:  # a value refused by the algorithm itself names its setting
                     named = item["msg"].removeprefix("Value error, ").split(" ", 1)[0]
                     location = (*where, named) if named in settings else where
-                self._problem(location, _explain(item, None))
+                self.problem(location, _explain(item, None))
             return None
 
     # Cells -------------------------------------------------------------------------------
@@ -358,7 +285,7 @@ class _Reader:
         wanted = cell.train["max_prompt_tokens"] + longest
         have = catalog.context_length(cell.model)
         if have is not None and wanted > have:
-            self._problem(
+            self.problem(
                 ("train", "max_new_tokens"),
                 f"a prompt of {cell.train['max_prompt_tokens']} and a response of {longest} tokens "
                 f"exceed the context of {Path(cell.model).name}, {have} tokens",
@@ -369,7 +296,7 @@ class _Reader:
         for cell in cells:
             twin = first.setdefault(cell.id, cell)
             if twin is not cell:
-                self._problem(
+                self.problem(
                     ("arms", cell.arm.split(" ")[0]),
                     f"the same experiment as arm {twin.arm!r}: drop one",
                 )

@@ -39,6 +39,7 @@ class Train(Section):
     gradient_checkpointing: bool = False
     prompt_template: str | None = None
     chat_template: bool = False
+    columns: dict[Literal["problem", "answer"], str] = {}  # of the data set, where named otherwise
     checkpoint_every: Positive = 10
     keep_checkpoints: Literal["evaluated", "last"] = "evaluated"
     reward: str | dict[str, float] = "verified"

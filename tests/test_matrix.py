@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import catalogue, prompts
-from suite.matrix import MatrixError, load_cells
+from suite.matrix import load_cells
+from suite.matrix_file import MatrixError
 
 GOOD = """\
 name: test

@@ -57,6 +57,7 @@ def command_line(
         longest_response: tokens, of training or evaluation, whichever allows more.
     """
     rollouts = train["prompts_per_step"] * train["samples_per_prompt"]
+    columns = train.get("columns", {})
     settings: dict[str, Any] = {
         "actor.model_name_or_path": model,
         "actor.num_gpus_per_node": gpus,
@@ -64,8 +65,8 @@ def command_line(
         "vllm.tensor_parallel_size": train["tensor_parallel_size"],
         "train.colocate_all": True,
         "data.prompt_dataset": dataset,
-        "data.input_key": "problem",
-        "data.label_key": "answer",
+        "data.input_key": columns.get("problem", "problem"),
+        "data.label_key": columns.get("answer", "answer"),
         "data.input_template": train["prompt_template"],
         "data.apply_chat_template": train["chat_template"],
         "data.max_len": train["max_prompt_tokens"] + longest_response,

@@ -17,7 +17,8 @@ from algorithms.lab import checks
 from algorithms.lab.settings import Environment, Training
 from suite.cell import TABULAR, THEORY, Cell
 from suite.lab.schema import Expect, File, Measure, Plot
-from suite.matrix import MatrixError, _at, _explain, _location, _Reader
+from suite.matrix import _at, _explain, _location, _Reader
+from suite.matrix_file import MatrixError
 from suite.schema import Section
 
 FOLDER = Path(__file__).parent.parent.parent / "matrices" / "lab"
@@ -104,12 +105,12 @@ class _ExperimentReader(_Reader):
     """One pass over one file."""
 
     def experiment(self, seeds: int | None) -> Experiment:
-        file = self._section(File, self._read(), _at())
-        self._stop_on_problems()
+        file = self._section(File, self.read(), _at())
+        self.stop_on_problems()
         arms = [arm for name, body in file.arms.items() for arm in self._lab_arms(file, name, body)]
-        self._stop_on_problems()
+        self.stop_on_problems()
         self._check_names(file, [arm.name for arm in arms])
-        self._stop_on_problems()
+        self.stop_on_problems()
         return Experiment(file, arms, seeds or file.seeds)
 
     def _section(self, schema: type[Section], content: Any, place: Any) -> Any:
@@ -119,7 +120,7 @@ class _ExperimentReader(_Reader):
         except ValidationError as error:
             for item in error.errors():
                 inner = _LISTS.get(item["loc"][0], schema) if len(item["loc"]) > 1 else schema
-                self._problem(place(*_location(item["loc"])), _explain(item, inner))
+                self.problem(place(*_location(item["loc"])), _explain(item, inner))
             return None
 
     def _lab_arms(self, file: File, name: str, body: dict[str, Any] | None) -> list[Arm]:
@@ -129,7 +130,7 @@ class _ExperimentReader(_Reader):
         own = {key: body.pop(key, None) or {} for key in ("environment", "train")}
         for key, content in own.items():
             if not isinstance(content, dict):
-                self._problem((*where, key), f"must be a mapping, got {content!r}")
+                self.problem((*where, key), f"must be a mapping, got {content!r}")
                 return []
         if check is not None:
             return [
@@ -141,7 +142,7 @@ class _ExperimentReader(_Reader):
         try:
             algorithms.algorithm_class(algorithm)
         except ValueError as error:
-            self._problem((*where, "algorithm"), str(error))
+            self.problem((*where, "algorithm"), str(error))
             return []
         environment = self._fields(Environment, file.environment, own["environment"], where)
         training = self._fields(Training, file.train, own["train"], where)
@@ -158,7 +159,7 @@ class _ExperimentReader(_Reader):
         try:
             cls = checks.check_class(check)
         except ValueError as error:
-            self._problem((*where, "check"), str(error))
+            self.problem((*where, "check"), str(error))
             return None
         checked = self._dataclass(cls, settings, _at(*where), where)
         return None if checked is None else asdict(checked)
@@ -173,7 +174,7 @@ class _ExperimentReader(_Reader):
         valid = [field.name for field in fields(cls)]
         unknown = [key for key in content if key not in valid]
         for key in unknown:
-            self._problem(place(key), f"unknown key: {algorithms.nearest(str(key), valid)}")
+            self.problem(place(key), f"unknown key: {algorithms.nearest(str(key), valid)}")
         if unknown:
             return None
         try:
@@ -182,14 +183,14 @@ class _ExperimentReader(_Reader):
             for item in error.errors():
                 named = item["msg"].removeprefix("Value error, ").split(" ", 1)[0]
                 location = _location(item["loc"]) or ((named,) if named in content else ())
-                self._problem(place(*location) if location else whole, _explain(item, None))
+                self.problem(place(*location) if location else whole, _explain(item, None))
             return None
 
     def _refuse_replacing(self, algorithm: str, settings: dict[str, Any], where: tuple) -> None:
         loaded = algorithms.load(algorithm, **settings)
         asked = loaded.extra_rollouts(loaded.initial_state())
         if asked and asked["inject"] != "append":
-            self._problem((*where, "inject"), "the lab appends extra samples, it does not replace")
+            self.problem((*where, "inject"), "the lab appends extra samples, it does not replace")
 
     def _check_names(self, file: File, arms: list[str]) -> None:
         """Arms that expectations and plots name must exist."""
@@ -198,9 +199,9 @@ class _ExperimentReader(_Reader):
                 name = getattr(expect, key)
                 if name is not None and name not in arms:
                     hint = algorithms.nearest(name, arms)
-                    self._problem(("expect", position, key), f"no arm {name!r}: {hint}")
+                    self.problem(("expect", position, key), f"no arm {name!r}: {hint}")
         for position, plot in enumerate(file.plots):
             for name in plot.arms or []:
                 if name not in arms:
                     hint = algorithms.nearest(name, arms)
-                    self._problem(("plots", position, "arms"), f"no arm {name!r}: {hint}")
+                    self.problem(("plots", position, "arms"), f"no arm {name!r}: {hint}")
