@@ -44,8 +44,6 @@ class Cell:
         content = {k: v for k, v in asdict(self).items() if k not in ("matrix", "arm")}
         content["evaluate"].pop("data_files", None)
         content["train"].pop("keep_checkpoints", None)
-        if not content["train"].get("columns"):  # as it was before there was such a setting
-            content["train"].pop("columns", None)
         if self.algorithm == EVALUATION:  # how much is drawn is no part of what is drawn from
             extent = ("samples", "pass_at", "predict_at", "problems")
             for key in extent:

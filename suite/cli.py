@@ -38,6 +38,9 @@ console = Console(width=None if sys.stdout.isatty() else WIDTH_WHEN_PIPED)
 errors = Console(stderr=True)
 
 MatrixFile = Annotated[Path, typer.Argument(help="The matrix file, e.g. matrix.yaml.")]
+MatrixFiles = Annotated[
+    list[Path], typer.Argument(help="The matrix file, e.g. matrix.yaml, or several.")
+]
 Database = Annotated[
     Path, typer.Option("--db", help="The database; its folder of the same name is beside it.")
 ]
@@ -67,7 +70,7 @@ Shrink = Annotated[
 
 @app.command()
 def run(
-    matrix: MatrixFile,
+    matrix: MatrixFiles,
     db: Database = DEFAULT_DB,
     address: Address = None,
     reuse: Reuse = None,
@@ -78,18 +81,24 @@ def run(
     Stop it at any point (Ctrl-C, kill -9, power): the same command continues from the last
     checkpoint. Editing the matrix reruns only the cells that changed. What the infrastructure
     breaks (a dead process, a dead node) is tried again by itself. On a cluster, the database's
-    folder has to be on storage that all nodes share. With --shrink, a matrix that is meant for
-    large hardware is rehearsed here in a minute or two an arm: algorithms, their settings and
-    reward modes are its own, the numbers mean nothing.
+    folder has to be on storage that all nodes share.
+
+    Of several matrices, cells that are the same are trained once, and those that can share a start
+    of the stack do. With --shrink, what is meant for large hardware is rehearsed here: arms,
+    algorithms, settings and reward modes are the matrix's own, the numbers mean nothing.
     """
     from suite.plan import warnings
     from suite.reports import chosen
 
-    cells = _cells(matrix, shrink)
+    cells = [cell for path in matrix for cell in _cells(path, shrink)]
+    names = list(dict.fromkeys(cell.matrix for cell in cells))
+    if len(names) < len(matrix):
+        raise typer.BadParameter(f"of the {len(matrix)} matrices, two have the same name")
     for line in warnings(cells):
         _say_error(line)
     failures = _run_cells(cells, Workspace(db), address, reuse)
-    _print_reports(_checked(chosen, Workspace(db), cells[0].matrix))
+    for name in names:
+        _print_reports(_checked(chosen, Workspace(db), name))
     for line in failures:
         _say_error(line)
     if failures:
@@ -445,7 +454,7 @@ def _run_cells(
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop and publish
     place = open_place(address, cells)
     try:
-        with display(console, cells) as shown:
+        with display(console, list({cell.id: cell for cell in cells}.values())) as shown:
             outcomes = conductor.run(cells, workspace, shown, place, reuse)
     except KeyboardInterrupt:
         _say_error("stopped; the same command continues")

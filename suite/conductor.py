@@ -61,6 +61,7 @@ def run(
 ) -> list[Outcome]:
     """Bring every cell to "finished", or to "failed" with its reason; the rest goes on.
 
+    The cells may be those of several matrices; one that is in two of them is trained once.
     `reuse` says whether cells share starts of the stack; by default the place decides. On
     KeyboardInterrupt the workers are stopped, what they wrote is published, and the interrupt is
     raised again.
@@ -85,9 +86,11 @@ class _Run:
         place: Place,
         reuse: bool | None,
     ):
+        for matrix in dict.fromkeys(cell.matrix for cell in cells):
+            store.register([cell for cell in cells if cell.matrix == matrix])
+        cells = list({cell.id: cell for cell in cells}.values())
         self._cells, self._workspace, self._place = cells, workspace, place
         self._store, self._display = store, display
-        store.register(cells)
         shutil.rmtree(workspace.root / "sessions", ignore_errors=True)  # of killed workers
         self._ended: dict[str, Outcome] = {}
         for cell in cells:

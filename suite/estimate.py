@@ -35,7 +35,6 @@ EXTRA_GENERATION = 0.25  # of the rollouts, what an algorithm with a second roll
 
 # Settings of `train` that change what is learned and not how long a step takes.
 _FREE = {"lr", "weight_decay", "max_grad_norm", "loss_aggregation", "checkpoint_every", "reward"}
-_FREE |= {"columns"}
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 `extends: base.yaml` puts a file on top of another one (the path is relative to the file that says
 so): mappings merge key by key, the deeper file wins, lists and single values are replaced whole,
-and so are `budget` and `reward`, whose keys exclude each other. Local paths are relative to the
-file that wrote them. What is merged is its content and nothing else, so a matrix written out whole
-is the same experiment; only problems remember who wrote what.
+and so are `budget`, `reward` and `columns`, which make sense only together. Local paths are
+relative to the file that wrote them. What is merged is its content and nothing else, so a matrix
+written out whole is the same experiment; only problems remember who wrote what.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 from suite import catalog
 
 EXTENDS = "extends"
-WHOLE = ("budget", "reward")  # mappings of one key, which is a choice
+WHOLE = ("budget", "reward", "columns")  # mappings that are one choice
 LOCAL = ("model", "dataset", "benchmarks")  # keys whose values may be local paths
 
 Where = tuple[Any, ...]  # keys and positions from the root of a file

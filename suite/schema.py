@@ -11,6 +11,10 @@ from benchmarks import prompts
 from benchmarks.sampling import PRESETS
 
 Positive = Annotated[int, Field(gt=0)]
+# What a data set calls them where it is not `problem` and `answer`; left out of a cell when empty.
+Columns = Annotated[
+    dict[Literal["problem", "answer"], str], Field(exclude_if=lambda columns: not columns)
+]
 
 
 class Section(BaseModel):
@@ -39,7 +43,7 @@ class Train(Section):
     gradient_checkpointing: bool = False
     prompt_template: str | None = None
     chat_template: bool = False
-    columns: dict[Literal["problem", "answer"], str] = {}  # of the data set, where named otherwise
+    columns: Columns = {}
     checkpoint_every: Positive = 10
     keep_checkpoints: Literal["evaluated", "last"] = "evaluated"
     reward: str | dict[str, float] = "verified"

@@ -52,7 +52,7 @@ def _shrunk(cell: Cell, prompts: int, group: int) -> Cell:
         model=catalog.EMBEDDED_MODEL,
         train=_train(cell.train, prompts, group),
         evaluate=_evaluate(cell.evaluate),
-        budget={"steps": float(STEPS)},
+        budget={"steps": STEPS},
         resources=Resources().model_dump(),
         identity=catalog.identity([catalog.EMBEDDED_MODEL, catalog.EMBEDDED_DATASET]),
     )

@@ -1,7 +1,8 @@
-"""Run by test_plan.py: OpenRLHF's own parser on the flags given, its arguments as JSON.
+"""Run by tests: OpenRLHF's own parser on command lines, its arguments as JSON, a line for each.
 
-Its command-line module parses and validates under `__main__`, then asks for a strategy: there the
-arguments are taken, before Ray or a model is touched.
+Without arguments, command lines are read from stdin, a JSON list a line. OpenRLHF's module parses
+and validates under `__main__`, then asks for a strategy: there the arguments are taken, before Ray
+or a model is touched.
 """
 
 import json
@@ -31,8 +32,9 @@ def plain(value):
 
 openrlhf.utils.get_strategy = take
 ray.is_initialized = lambda: True
-sys.argv = [MODULE, *sys.argv[1:]]
-try:
-    runpy.run_module(MODULE, run_name="__main__")
-except Parsed as parsed:
-    print(json.dumps(plain(parsed.args[0]), default=str))
+for flags in [sys.argv[1:]] if sys.argv[1:] else map(json.loads, sys.stdin.readlines()):
+    sys.argv = [MODULE, *flags]
+    try:
+        runpy.run_module(MODULE, run_name="__main__")
+    except Parsed as parsed:
+        print(json.dumps(plain(parsed.args[0]), default=str))
