@@ -141,3 +141,8 @@ def test_an_evaluation_does_not_know_what_the_model_was_trained_on(cell, workspa
     alone = replace(cell, train=cell.train | {"dataset": ""})
     editions.materialise(alone, workspace)
     assert {record["overlapping"] for record in editions.describe(alone, workspace)} == {None}
+
+
+def test_training_prompts_under_another_name(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"question": "asked", "final_answer": "1"}\n')
+    assert list(editions.training_prompts(str(tmp_path / "x.jsonl"), "question")) == ["asked"]

@@ -189,6 +189,23 @@ def test_figures_of_the_same_runs_are_the_same_cells():
         assert len(ids(f"aent/{figure}") & ids("aent/table1a")) == 3 * shared, "three seeds each"
 
 
+def test_the_readme_has_every_file_and_its_price(repo, workspace):
+    """GPU-hours as `suite plan` estimates them with the sizes in the models' names, to 5 %."""
+    rows = re.findall(
+        r"^\| ((?:`[\w/.-]+\.yaml`,? ?)+)\| [^|]*?(A\d00), ([\d, and]+) \|",
+        (repo / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    told = {}
+    for files, _, hours in rows:
+        stems, numbers = re.findall(r"`(.*?)`", files), re.findall(r"[\d,]+", hours)
+        told |= dict(zip(stems, (float(n.replace(",", "")) for n in numbers), strict=True))
+    assert set(told) == {name(path) for path in PAPERS} | {"all-methods.yaml"}
+    for file, hours in told.items():
+        found = plan.total(plan.prepare(load_cells(FOLDER / file), workspace)).gpu_hours
+        assert hours == pytest.approx(found, rel=0.05), file
+
+
 def test_all_methods_has_every_algorithm():
     cells = load_cells(FOLDER / "all-methods.yaml")
     assert [cell.arm for cell in cells] == list(algorithms.ALGORITHMS)

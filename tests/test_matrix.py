@@ -376,3 +376,138 @@ def test_a_preset_is_spelled_out_and_what_stands_beside_it_comes_first(read):
     assert arm[0].evaluate["top_p"] == 0.95, "an arm's preset comes before the matrix's settings"
     with pytest.raises(MatrixError, match=r"m\.yaml:18: evaluate\.preset: .* 'aepo': did you"):
         read(GOOD.replace("pass_at: [1, 8]", "preset: aepo"))
+
+
+# Inheritance -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Writes files, loads the first one."""
+
+    def load(**texts):
+        for stem, text in texts.items():
+            path = tmp_path / f"{stem.replace('__', '/')}.yaml"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return load_cells(tmp_path / f"{next(iter(texts)).replace('__', '/')}.yaml")
+
+    return load
+
+
+BASE = GOOD.replace("name: test\n", "")
+CHILD = """\
+extends: base.yaml
+name: child
+train: {lr: 1e-4}
+budget: {gpu_hours: 2}
+seeds: [7]
+arms:
+  entreg: {std: false}
+  aent: {}
+evaluate: {pass_at: [2]}
+"""
+
+
+def test_a_matrix_on_top_of_another_one(files):
+    """Mappings merge, lists and what is one choice (budget) are replaced, arms too are mappings."""
+    cells = files(child=CHILD, base=BASE)
+    assert [(cell.seed, cell.arm) for cell in cells] == [
+        (7, arm) for arm in ("grpo", "entreg", "clip-higher", "aent")
+    ]
+    assert {cell.matrix for cell in cells} == {"child"}
+    assert cells[1].settings["coefficient"] == 0.01 and cells[1].settings["std"] is False
+    assert cells[0].train["lr"] == 1e-4 and cells[0].train["prompts_per_step"] == 16
+    assert cells[0].evaluate["pass_at"] == [2] and cells[0].evaluate["samples"] == 16
+    assert cells[0].budget == {"gpu_hours": 2}
+
+
+def test_a_matrix_written_out_whole_is_the_same_experiment(files, read):
+    whole = (
+        GOOD.replace("lr: 5e-4", "lr: 1e-4")
+        .replace("{steps: 3}", "{gpu_hours: 2}")
+        .replace("[0, 1]", "[7]")
+        .replace("{coefficient: 0.01}", "{coefficient: 0.01, std: false}\n  aent: {}")
+        .replace("pass_at: [1, 8]", "pass_at: [2]")
+    )
+    inherited = {cell.arm: cell.id for cell in files(child=CHILD, base=BASE)}
+    assert inherited == {cell.arm: cell.id for cell in read(whole)}
+
+
+def test_the_deeper_file_wins_over_two_generations(files):
+    cells = files(
+        c="extends: b.yaml\ntrain: {lr: 3e-4}\n",
+        b="extends: a.yaml\nname: b\ntrain: {lr: 2e-4, weight_decay: 0.1}\n",
+        a=GOOD,
+    )
+    assert {(c.matrix, c.train["lr"], c.train["weight_decay"]) for c in cells} == {("b", 3e-4, 0.1)}
+
+
+def test_columns_belong_to_one_data_set_and_are_not_mixed(files):
+    base = GOOD.replace("lr: 5e-4", "lr: 5e-4\n  columns: {problem: question}")
+    assert "columns" in files(a=base)[0].train
+    assert "columns" not in files(b="extends: a.yaml\ntrain: {columns: {}}\n", a=base)[0].train
+    (columns,) = {
+        tuple(cell.train["columns"].items())
+        for cell in files(b="extends: a.yaml\ntrain: {columns: {answer: gold}}\n", a=base)
+    }
+    assert columns == (("answer", "gold"),)
+    with pytest.raises(MatrixError, match=r"b\.yaml:2: train\.columns\.probem"):
+        files(b="extends: a.yaml\ntrain: {columns: {probem: x}}\n", a=base)
+
+
+def test_paths_are_relative_to_the_file_that_wrote_them(files, tmp_path):
+    (tmp_path / "lib" / "model").mkdir(parents=True)
+    (tmp_path / "lib" / "model" / "config.json").write_text("{}")
+    (tmp_path / "lib" / "p.jsonl").write_text(BENCHMARK)
+    (tmp_path / "own.jsonl").write_text(BENCHMARK)
+    base = (
+        GOOD.replace("model: arithmetic-tiny", "model: ./model")
+        .replace("dataset: arithmetic", "dataset: p.jsonl\n  max_new_tokens: 40")
+        .replace("[arithmetic]", "[aime24]\n  data_files: {aime24: p.jsonl}")
+    )
+    lib = tmp_path / "lib"
+    cell = files(child="extends: lib/base.yaml\ntrain: {lr: 1e-4}\n", lib__base=base)[0]
+    assert cell.model == str(lib / "model") and cell.train["dataset"] == str(lib / "p.jsonl")
+    assert cell.evaluate["data_files"] == {"aime24": str(lib / "p.jsonl")}
+    child = "extends: lib/base.yaml\ntrain: {dataset: own.jsonl}\n"
+    assert files(child=child, lib__base=base)[0].train["dataset"] == str(tmp_path / "own.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("child", "base", "place", "message"),
+    [
+        ("", ("lr: 5e-4", "lr: fast"), "base.yaml:7", "train.lr: Input should be a valid number"),
+        ("", ("coefficient:", "coeficient:"), "base.yaml:12", "did you mean 'coefficient'"),
+        ("", ("[1, 8]", "[1, 32]"), "base.yaml:17", "pass@32 needs"),
+        ("train: {promts_per_step: 4}\n", None, "child.yaml:3", "train.promts_per_step: unknown"),
+        ("arms: {entreg: {coefficient: -1}}\n", None, "child.yaml:3", "must be >= 0"),
+        ("evaluate: {samples: 4}\n", None, "base.yaml:17", "pass@8 needs at least 8 samples"),
+        ("seeds: [1, 1]\n", None, "child.yaml:3", "the same seed twice"),
+        ("", ("lr: 5e-4", "lr: 5e-4\n  lr: 1e-4"), "base.yaml:8", "train.lr: the same key twice"),
+        ("", ("budget: {steps: 3}\n", ""), "child.yaml:1", "budget: is missing"),
+    ],
+)
+def test_a_problem_is_named_where_it_was_written(files, tmp_path, child, base, place, message):
+    text = BASE.replace(*base) if base else BASE
+    with pytest.raises(MatrixError) as caught:
+        files(child="extends: base.yaml\nname: child\n" + child, base=text)
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{tmp_path / place}: ") and message in problem
+
+
+@pytest.mark.parametrize(
+    ("named", "line"),
+    [
+        ("none.yaml", "extends: no file at "),
+        ("[base.yaml]", "extends: must be one path, got ['base.yaml']"),
+        ("child.yaml", "extends: a file extends itself: child.yaml -> child.yaml"),
+        ("base.yaml", "extends: a file extends itself: child.yaml -> base.yaml -> child.yaml"),
+    ],
+)
+def test_a_file_that_extends_what_it_cannot(files, tmp_path, named, line):
+    with pytest.raises(MatrixError) as caught:
+        files(child=f"extends: {named}\n", base="extends: child.yaml\n")
+    (problem,) = caught.value.problems
+    file = "base" if named == "base.yaml" else "child"
+    assert problem.startswith(f"{tmp_path / file}.yaml:1: {line}")
