@@ -330,15 +330,11 @@ def test_three_papers_shrunk_run_through_the_real_stack(rehearsal):
 @pytest.mark.stack
 def test_matrices_that_can_share_a_start_of_the_stack_do(rehearsal):
     """AEnt and AEPO have four optimizer steps, CLIP two and random rewards: two starts."""
-    db, _ = rehearsal
-    with connect(db) as connection:
-        rows = connection.execute(
-            "SELECT run, epoch(min(time)) FROM data.events WHERE kind = 'preparing' GROUP BY run"
+    with connect(rehearsal[0]) as connection:
+        ((starts,),) = connection.execute(
+            "SELECT count(*) FROM data.events WHERE kind = 'preparing'"
         ).fetchall()
-    logs = {
-        os.path.realpath(db.with_suffix("") / "cells" / run / "attempt-001.log") for run, _ in rows
-    }
-    assert len(rows) == 9 and len(logs) == 2
+    assert starts == 2
 
 
 @pytest.mark.stack
