@@ -1,6 +1,5 @@
 """The papers' matrices: they load, fit their hardware, OpenRLHF takes them, and they shrink."""
 
-import itertools
 import json
 import os
 import re
@@ -292,12 +291,12 @@ def test_plan_shrinks(workspace):
 
 # On the real stack -------------------------------------------------------------------------------
 
-REHEARSED = ("aent/table1a", "aepo/table1-qwen3-4b", "clip/fig3")
+REHEARSED = ("aent/table1a", "aent/fig2", "aepo/table1-qwen3-4b", "clip/fig3")
 
 
 @pytest.fixture(scope="module")
 def rehearsal(arithmetic_model, model_cache, tmp_path_factory, repo):
-    """One matrix of each paper, shrunk, in one command."""
+    """Matrices of each paper, shrunk, in one command."""
     folder = tmp_path_factory.mktemp("rehearsal")
     shutil.copytree(FOLDER, folder / "matrices")
     env = os.environ | {"SUITE_CACHE": str(model_cache), "PYTHONPATH": str(repo)}
@@ -312,18 +311,19 @@ def rehearsal(arithmetic_model, model_cache, tmp_path_factory, repo):
 @pytest.mark.stack
 def test_three_papers_shrunk_run_through_the_real_stack(rehearsal):
     db, output = rehearsal
-    wanted = {c.id: c for stem in REHEARSED for c in shrunk(load_cells(FOLDER / f"{stem}.yaml"))}
+    wanted = [cell for stem in REHEARSED for cell in shrunk(load_cells(FOLDER / f"{stem}.yaml"))]
     with connect(db) as connection:
         runs = connection.execute(
             """SELECT run, status, max(step), attempts
                  FROM data.runs JOIN data.traces USING (run) GROUP BY ALL"""
         ).fetchall()
         scored = connection.execute("SELECT DISTINCT matrix, arm FROM pass_at_k").fetchall()
-    assert {run for run, *_ in runs} == set(wanted)
+    assert {run for run, *_ in runs} == {cell.id for cell in wanted}
+    assert len(runs) == len(wanted) - 2, "two cells of Figure 2 are Table 1's: trained once"
     assert {row[1:] for row in runs} == {("finished", STEPS, 1)}
-    expected = {(c.matrix, c.arm) for c in wanted.values() if c.evaluate["at"]}
-    assert set(scored) == expected and len(expected) == 5
-    for matrix in ("aent-table1a-shrunk", "aepo-table1-qwen3-4b-shrunk"):
+    expected = {(c.matrix, c.arm) for c in wanted if c.evaluate["at"]}
+    assert set(scored) == expected and len(expected) == 3 + 4 + 2
+    for matrix in ("aent-table1a-shrunk", "aent-fig2-shrunk", "aepo-table1-qwen3-4b-shrunk"):
         assert matrix in output
 
 
@@ -352,5 +352,4 @@ def test_rehearsed_arms_do_what_their_papers_say_they_do(rehearsal):
         }
         assert of["reward"] != of["accuracy"]
         assert all(value * 64 == round(value * 64) for value in of["reward"])
-    for a, b in itertools.combinations(("symmetric", "clip-low-off"), 2):
-        assert metrics[a] == metrics[b]
+        assert {"clip/p", "clip/q"} <= metrics[arm], "the matrix asks for the diagnostics"
