@@ -104,6 +104,12 @@ def test_bad_matrix(suite, folder):
     assert not (folder / "runs").exists(), "nothing was started"
 
 
+def test_two_matrices_of_one_name(suite, folder):
+    result = suite("run", "m.yaml", "m.yaml")
+    assert result.returncode == 2 and "two have the same name" in result.stderr
+    assert not (folder / "runs.db").exists()
+
+
 def test_no_matrix_and_no_database(suite):
     one_line(suite("run", "none.yaml"), 2, "cannot be read")
     for verb in (("status",), ("report",), ("sql", "SELECT 1")):
