@@ -168,15 +168,12 @@ class _Run:
         return True
 
     def _settle(self, session: _Session, lost: Lost | None, code: int | None) -> None:
-        """After a session: the cell whose turn it was is lost or failed, the others wait again."""
+        """After a session: the cell whose turn it was is lost, the others wait again."""
         for cell in session.left:
-            if cell is not session.running:
-                self._queue.again(cell)
-            elif lost is None:
-                why = f"the worker ended with exit status {code} and no message"
-                self._end(cell, "failed", why, session.log)
+            if cell is session.running:
+                self._again(session, cell, lost or _silent(code))
             else:
-                self._again(session, cell, lost)
+                self._queue.again(cell)
 
     def _again(self, session: _Session, cell: Cell, lost: Lost) -> None:
         attempt = session.attempts[cell.id]
@@ -197,6 +194,11 @@ class _Run:
         self._store.set_status(cell.id, status)
         self._store.publish()
         self._display.cell(cell, status)
+
+
+def _silent(code: int | None) -> Lost:
+    """An error of the cell's own leaves a line; Ray ends its processes so when a raylet dies."""
+    return Lost("worker lost", f"the worker ended with exit status {code} and no message")
 
 
 class _Session:
@@ -226,6 +228,7 @@ class _Session:
     def prepare(self) -> Start:
         """The files that the worker reads, and what to start it with."""
         folders = [self._workspace.cell(cell.id) for cell in self._cells]
+        self.log.unlink(missing_ok=True)  # it may be a link to that of another session
         for cell, folder in zip(self._cells, folders, strict=True):
             folder.mkdir(parents=True, exist_ok=True)
             cell.save(folder / "cell.json")

@@ -31,12 +31,16 @@ def write_lease(cell_folder: Path, attempt: int) -> None:
 
 def check_lease(cell_folder: Path, attempt: int) -> None:
     """Raises Fenced when the lease of the cell names another attempt; none is as good as ours."""
-    try:
-        holder = (cell_folder / _LEASE).read_text()
-    except FileNotFoundError:
-        return
-    if holder != str(attempt):
+    holder = _holder(cell_folder)
+    if holder not in (None, attempt):
         raise Fenced(f"attempt {holder} has taken the place of attempt {attempt}")
+
+
+def _holder(cell_folder: Path) -> int | None:
+    try:
+        return int((cell_folder / _LEASE).read_text())
+    except FileNotFoundError:
+        return None
 
 
 class Spool:
@@ -83,8 +87,11 @@ def attempts(cell_folder: Path) -> list[tuple[int, Path]]:
 
 
 def next_attempt(cell_folder: Path) -> int:
-    """The number after those of the files that are there."""
-    return max((number for number, _ in attempts(cell_folder)), default=0) + 1
+    """The number after those of the files that are there and after the one that holds the lease.
+
+    Who holds it may be alive and have written nothing yet.
+    """
+    return max(_holder(cell_folder) or 0, *(number for number, _ in attempts(cell_folder)), 0) + 1
 
 
 def path_of(cell_folder: Path, attempt: int) -> Path:
