@@ -13,7 +13,7 @@ import pandas as pd
 import streamlit as st
 
 from suite import matched, timings
-from suite.cell import EVALUATION, TABULAR, THEORY, Workspace
+from suite.cell import EVALUATION, EXTERNAL, TABULAR, THEORY, Workspace
 from suite.ledger import SECONDS_PER_HOUR
 from suite.lock import conductor_of
 from suite.migrations import MIGRATIONS
@@ -67,13 +67,14 @@ def outdated(snapshot: Snapshot) -> bool:
 
 @cached
 def matrices(snapshot: Snapshot) -> list[str]:
-    """Names of the matrices, the last that moved first; not the lab's, nor single evaluations."""
+    """Names of the matrices, the newest first, outside logs last; no lab, no single evaluations."""
     if outdated(snapshot):
         return []
     with connect(snapshot.path) as connection:
         rows = connection.execute(
             f"""SELECT matrix FROM runs WHERE {_OF_MATRICES}
-                 GROUP BY matrix ORDER BY max(created) DESC, matrix"""
+                 GROUP BY matrix
+                 ORDER BY bool_and(algorithm = '{EXTERNAL}'), max(created) DESC, matrix"""
         ).fetchall()
     return [name for (name,) in rows]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from dashboard.queries import Snapshot, cached, frame
@@ -108,17 +107,12 @@ def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFra
         for k in ks:
             cost, mean = curve.mean(k)
             for at, scores_SP in enumerate(curve.scores(k)):
-                low, high = _interval(scores_SP, found.rng(curve.arm, k, at))
-                rows.append((curve.arm, k, cost[at], mean[at], low, high, len(found.seeds)))
+                rng = found.rng(curve.arm, k, at)
+                made = stats.hierarchical_interval(scores_SP, rng=rng)
+                values = (cost[at], mean[at], made.low, made.high)
+                rows.append((curve.arm, k, *values, len(found.seeds)))
     names = ["arm", "k", "cost", "score", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=names)
-
-
-def _interval(scores_SP: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    one_seed = len(scores_SP) == 1
-    made = stats.mean_interval if one_seed else stats.hierarchical_interval
-    found = made(scores_SP[0] if one_seed else scores_SP, rng=rng)
-    return found.low, found.high
 
 
 @cached
@@ -133,8 +127,8 @@ def pass_curves(subject: Subject) -> pd.DataFrame:
     for arm in [None, *scores.names()] if scores.base else scores.names():
         for k in ks:
             scores_SP = scores.of(arm, k)
-            low, high = _interval(scores_SP, scores.rng(arm, k))
-            rows.append((arm or "base model", k, scores_SP.mean(), low, high))
+            made = stats.hierarchical_interval(scores_SP, rng=scores.rng(arm, k))
+            rows.append((arm or "base model", k, made.estimate, made.low, made.high))
     return pd.DataFrame(rows, columns=["arm", "k", "score", "low", "high"])
 
 

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from suite import caveats, stats
+from suite.cell import EVALUATION, EXTERNAL
 from suite.store import connect
 
 BASE = "the base model"  # as comparisons name it
@@ -56,14 +57,19 @@ class Report:
         return out.getvalue()
 
 
-def matrices(db: Path) -> list[str]:
-    """Names of the matrices in the database, the last registered first."""
+def matrices(db: Path) -> tuple[list[str], list[str]]:
+    """Names of the matrices in the database, and of those that are logs of other trainers alone.
+
+    The last that moved comes first.
+    """
     with connect(db) as connection:
         rows = connection.execute(
-            """SELECT matrix FROM runs WHERE matrix IS NOT NULL AND algorithm <> 'eval'
-                GROUP BY matrix ORDER BY max(updated) DESC"""
+            """SELECT matrix, bool_and(algorithm = ?) FROM runs
+                WHERE matrix IS NOT NULL AND algorithm <> ?
+                GROUP BY matrix ORDER BY max(updated) DESC""",
+            [EXTERNAL, EVALUATION],
         ).fetchall()
-    return [name for (name,) in rows]
+    return [name for name, outside in rows if not outside], [name for name, out in rows if out]
 
 
 def leaderboard(db: Path, matrix: str) -> list[Report]:
@@ -163,14 +169,14 @@ class Scores:
         return np.random.default_rng(zlib.crc32(text.encode()))
 
     def cell(self, arm: str | None, k: int, seeds: list[int] | None = None) -> str:
-        """ "0.829 [0.794, 0.861]", the interval over seeds and problems."""
-        values_SP = self.of(arm, k, seeds)
-        rng = self.rng(arm, k, seeds)
-        if len(values_SP) == 1:
-            found = stats.mean_interval(values_SP[0], rng=rng)
-        else:
-            found = stats.hierarchical_interval(values_SP, rng=rng)
-        return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        """What `with_interval` says of an arm at k."""
+        return with_interval(self.of(arm, k, seeds), self.rng(arm, k, seeds))
+
+
+def with_interval(values_SP: NDArray[np.float64], rng: np.random.Generator) -> str:
+    """ "0.829 [0.794, 0.861]", the interval over seeds and problems; values: in [0, 1]."""
+    found = stats.hierarchical_interval(values_SP, rng=rng)
+    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def table(connection: Any, scores: Scores) -> Report:
