@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from suite import matched, timings
+from suite import matched
 from suite.cell import EVALUATION, EXTERNAL, TABULAR, THEORY, Workspace
 from suite.ledger import SECONDS_PER_HOUR
 from suite.lock import conductor_of
@@ -159,22 +159,34 @@ def metrics(snapshot: Snapshot, matrix: str) -> list[str]:
 
 
 @cached
-def traces(snapshot: Snapshot, matrix: str, names: tuple[str, ...], axis: str) -> pd.DataFrame:
-    """Traces of all cells over an axis of AXES; long ones as means of at most POINTS intervals."""
-    where = "t.step" if axis == "step" else "a.value"
-    join = "" if axis == "step" else "JOIN data.traces a ON a.run = t.run AND a.step = t.step"
+def traces(
+    snapshot: Snapshot, matrix: str, names: tuple[str, ...], axis: str, model: str = ""
+) -> pd.DataFrame:
+    """Traces of the cells (of one model) over an axis of AXES.
+
+    Long ones are means of at most POINTS intervals of steps, at the last x of each.
+    """
+    x, ends = "m.step", ""
+    if axis != "step":
+        x, ends = "e.x", "JOIN ends e USING (run, part)"
     return frame(
         snapshot.path,
-        f"""WITH wide AS (
-                SELECT c.arm, c.seed, t.metric, t.step, {where} AS x, t.value,
-                       max(t.step) OVER (PARTITION BY t.run) AS last
-                  FROM data.traces t JOIN data.cells c USING (run) {join}
-                 WHERE c.matrix = $matrix AND t.metric IN (SELECT unnest($names::VARCHAR[]))
-                       {"" if axis == "step" else "AND a.metric = $axis"})
-            SELECT arm, seed, metric, max(x) AS x, avg(value) AS value FROM wide
-             GROUP BY arm, seed, metric, (step - 1) // ceil(last / {POINTS})::INTEGER
-             ORDER BY arm, seed, metric, x""",
-        {"matrix": matrix, "names": list(names)} | ({} if axis == "step" else {"axis": axis}),
+        f"""WITH own AS (
+                SELECT c.run, c.arm, c.seed, ceil(max(l.step) / {POINTS})::INTEGER AS width
+                  FROM data.cells c JOIN data.latest l USING (run)
+                 WHERE c.matrix = $matrix AND $model IN ('', c.model) GROUP BY ALL),
+            near AS NOT MATERIALIZED (
+                SELECT t.run, t.metric, (t.step - 1) // o.width AS part, t.step, t.value
+                  FROM data.traces t JOIN own o USING (run)),
+            means AS (
+                SELECT run, metric, part, max(step) AS step, avg(value) AS value FROM near
+                 WHERE metric IN (SELECT unnest($names::VARCHAR[])) GROUP BY ALL),
+            ends AS (
+                SELECT run, part, max(value) AS x FROM near WHERE metric = $axis GROUP BY ALL)
+            SELECT o.arm, o.seed, m.metric, {x} AS x, m.value
+              FROM means m {ends} JOIN own o USING (run)
+             ORDER BY o.arm, o.seed, m.metric, x""",
+        {"matrix": matrix, "names": list(names), "axis": axis, "model": model},
     )
 
 
@@ -209,13 +221,15 @@ def alarms(snapshot: Snapshot, matrix: str) -> list[str]:
 
 
 @cached
-def phases(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
-    """GPU-hours of each arm by phase, all its runs together."""
-    of = cells(snapshot, matrix).set_index("run").arm
-    spent = {(arm, phase): 0.0 for arm in of for phase in matched.PHASES}
-    for timing in timings.read(Path(snapshot.path)):
-        for phase, seconds in timing.charged.items() if timing.run in of.index else ():
-            key = (of[timing.run], phase)
-            spent[key] = spent.get(key, 0.0) + seconds * timing.gpus / SECONDS_PER_HOUR
-    rows = [(*key, hours) for key, hours in spent.items() if hours]
-    return pd.DataFrame(rows, columns=["arm", "phase", "gpu_hours"])
+def phases(snapshot: Snapshot, matrix: str, model: str = "") -> pd.DataFrame:
+    """GPU-hours of each arm (on one model) in each phase, all its runs together, phase by phase."""
+    return frame(
+        snapshot.path,
+        f"""SELECT c.arm, replace(t.metric, 'seconds/', '') AS phase,
+                   sum(t.value * r.gpus) / {SECONDS_PER_HOUR} AS gpu_hours
+              FROM data.traces t JOIN data.cells c USING (run) JOIN data.runs r USING (run)
+             WHERE c.matrix = $matrix AND $model IN ('', c.model) AND t.metric LIKE 'seconds/%'
+             GROUP BY c.arm, t.metric HAVING gpu_hours > 0
+             ORDER BY list_position($phases, phase) NULLS LAST, phase, min(c.position)""",
+        {"matrix": matrix, "model": model, "phases": list(matched.PHASES)},
+    )

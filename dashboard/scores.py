@@ -154,16 +154,18 @@ def entropy_and_score(subject: Subject, _snapshot: Snapshot, k: int, source: str
     responses of the base model, full vocabulary).
     """
     entropy = {
-        "rollouts": """SELECT run, step, value FROM data.traces WHERE metric = 'entropy'
-                       UNION ALL SELECT run, 0, arg_min(value, step) FROM data.traces
-                                  WHERE metric = 'entropy' GROUP BY run""",
+        "rollouts": """SELECT run, step, value FROM traced
+                       UNION ALL SELECT run, 0, arg_min(value, step) FROM traced GROUP BY run""",
         "probe": "SELECT DISTINCT run, step, value FROM data.probes WHERE estimator = 'full'",
     }[source]
     return frame(
         subject.path,
-        f"""SELECT p.arm, p.fraction, avg(e.value) AS entropy, avg(p.score) AS score
+        f"""WITH traced AS (
+                SELECT run, step, value FROM data.traces
+                 WHERE metric = 'entropy' AND run IN (SELECT run FROM data.cells WHERE matrix = ?))
+            SELECT p.arm, p.fraction, avg(e.value) AS entropy, avg(p.score) AS score
               FROM pass_at_k p JOIN ({entropy}) e USING (run, step)
              WHERE p.matrix = ? AND p.benchmark = ? AND p.model = ? AND p.k = ?
              GROUP BY p.arm, p.fraction ORDER BY p.arm, p.fraction""",
-        [*subject[1:4], k],
+        [subject.matrix, *subject[1:4], k],
     )

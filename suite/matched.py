@@ -64,7 +64,7 @@ def reports(db: Path, matrix: str, unit: str | None = None) -> list[Report]:
                 "SELECT run, arm FROM data.cells WHERE matrix = ? ORDER BY position", [matrix]
             ).fetchall()
         )
-    runs = {timing.run: timing for timing in timings.read(db)}
+    runs = {timing.run: timing for timing in timings.read(db, matrix)}
     traced = [replace(runs[run], arm=arm) for run, arm in arms.items() if run in runs]
     for model in dict.fromkeys(timing.model for timing in traced):
         found.append(phases(matrix, [timing for timing in traced if timing.model == model]))

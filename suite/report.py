@@ -212,10 +212,12 @@ def run_numbers(
 ) -> dict[tuple[str, int], dict[str, tuple]]:
     """(arm, seed) -> (entropy, length) at the first step, and the numbers of the last one."""
     found = connection.execute(
-        """WITH first AS (
+        """WITH own AS (SELECT arm, seed, run FROM data.cells WHERE matrix = ? AND model = ?),
+           first AS (
                SELECT run, arg_min(value, step) FILTER (metric = 'entropy') AS entropy,
                       arg_min(value, step) FILTER (metric = 'response_length') AS length
-                 FROM data.traces WHERE metric IN ('entropy', 'response_length') GROUP BY run),
+                 FROM data.traces SEMI JOIN own USING (run)
+                WHERE metric IN ('entropy', 'response_length') GROUP BY run),
            last AS (
                SELECT run, any_value(value) FILTER (metric = 'entropy') AS entropy,
                       any_value(value) FILTER (metric = 'response_length') AS length,
@@ -223,8 +225,7 @@ def run_numbers(
                       max(highest) FILTER (metric = 'budget_fraction') AS spent, max(step) AS steps
                  FROM data.latest GROUP BY run)
            SELECT c.arm, c.seed, f.entropy, f.length, l.entropy, l.length, hours, spent - 1, steps
-             FROM data.cells c JOIN last l USING (run) LEFT JOIN first f USING (run)
-            WHERE c.matrix = ? AND c.model = ?""",
+             FROM own c JOIN last l USING (run) LEFT JOIN first f USING (run)""",
         [matrix, model],
     ).fetchall()
     return {(arm, seed): {"first": of[:2], "last": of[2:]} for arm, seed, *of in found}
