@@ -17,7 +17,7 @@ from suite.cell import EVALUATION, EXTERNAL, TABULAR, THEORY, Workspace
 from suite.ledger import SECONDS_PER_HOUR
 from suite.lock import conductor_of
 from suite.migrations import MIGRATIONS
-from suite.store import connect
+from suite.store import NoDatabase, connect
 
 POINTS = 500  # of a curve, at most
 COLLAPSE, EXPLOSION = 0.2, 2.0  # of the first entropy; between what public logs do: see the README
@@ -43,8 +43,29 @@ def snapshot(path: Path) -> Snapshot | None:
     return Snapshot(str(path), found.st_ino, found.st_mtime_ns)
 
 
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _opened(snapshot: Snapshot) -> Any:
+    """One connection a snapshot: to open it costs more than most queries."""
+    return connect(snapshot.path)
+
+
+def reading(path: str) -> Any:
+    """A connection of the caller's own to the database as it is now.
+
+    Raises:
+        NoDatabase: there is none.
+    """
+    found = snapshot(Path(path))
+    if found is None:
+        raise NoDatabase(path)
+    connection = _opened(found).cursor()
+    connection.execute("USE snapshot")
+    return connection
+
+
 def frame(path: str, sql: str, values: list[Any] | dict[str, Any] | None = None) -> pd.DataFrame:
-    with connect(path) as connection:
+    """What a query gives of the database as it is now."""
+    with reading(path) as connection:
         return connection.execute(sql, values or []).df()
 
 
@@ -58,7 +79,7 @@ _OF_MATRICES = (
 @cached
 def outdated(snapshot: Snapshot) -> bool:
     """Whether an earlier version of the suite wrote the database, or something else did."""
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         tables = "SELECT 1 FROM information_schema.tables WHERE table_name = 'migrations'"
         if not connection.execute(tables).fetchall():
             return True
@@ -71,7 +92,7 @@ def matrices(snapshot: Snapshot) -> list[str]:
     """Names of the matrices, the newest first, outside logs last; no lab, no single evaluations."""
     if outdated(snapshot):
         return []
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         rows = connection.execute(
             f"""SELECT matrix FROM runs WHERE {_OF_MATRICES}
                  GROUP BY matrix
@@ -94,7 +115,7 @@ def arms(snapshot: Snapshot) -> list[str]:
 @cached
 def subjects(snapshot: Snapshot, matrix: str) -> list[tuple[str, str]]:
     """Benchmarks and models with scores."""
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         return connection.execute(
             "SELECT DISTINCT benchmark, model FROM pass_at_k WHERE matrix = ? ORDER BY ALL",
             [matrix],

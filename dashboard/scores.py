@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from dashboard.queries import Snapshot, cached, frame
+from dashboard.queries import Snapshot, cached, frame, reading
 from suite import matched, report, spending, stats
 from suite.headline import headline
 from suite.report import Report, Scores
-from suite.store import connect
 
 
 class Subject(NamedTuple):
@@ -31,7 +30,7 @@ class Subject(NamedTuple):
 @cached
 def evaluated(snapshot: Snapshot, matrix: str) -> str:
     """Another text for another state of the evaluations of a matrix."""
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         (text,) = connection.execute(
             """SELECT md5(string_agg(text, ';' ORDER BY text))
                  FROM (SELECT concat_ws(' ', arm, run, step, fraction, benchmark, k, score) AS text
@@ -44,7 +43,7 @@ def evaluated(snapshot: Snapshot, matrix: str) -> str:
 @cached
 def advice(subject: Subject, baseline: str) -> tuple[list[str], pd.DataFrame, list[str]]:
     """The headline's sentences, the table of verdicts and its notes."""
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
     known = scores.names() if scores.arms else []
     found = report.comparisons(scores, baseline if baseline in known else "") if known else {}
@@ -90,7 +89,7 @@ def ks(subject: Subject) -> list[int]:
 @cached
 def leaderboard(subject: Subject) -> Report:
     """The scores with their intervals, and the report's notes."""
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         return report.table(connection, Scores.read(connection, *subject[1:4]))
 
 
@@ -100,7 +99,7 @@ def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFra
 
     unit: of the cost, one of suite.spending.UNITS. Raises ValueError when it was not recorded.
     """
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         found = spending.read(connection, *subject[1:4], unit)
     rows = []
     for curve in found.curves if found else []:
@@ -118,7 +117,7 @@ def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFra
 @cached
 def pass_curves(subject: Subject) -> pd.DataFrame:
     """pass@k of the last evaluation over k (powers of two up to the samples) with intervals."""
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
     counts = [n for one in (*scores.arms.values(), *scores.base.values()) for n, _ in one.values()]
     samples = min(counts, default=0)
@@ -135,7 +134,7 @@ def pass_curves(subject: Subject) -> pd.DataFrame:
 @cached
 def base_verdicts(subject: Subject, k: int) -> dict[str, str]:
     """What the paired comparison with the base model says of each arm at k."""
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
     return {arm: one.verdict for arm, one in report.above_base(scores, k).items()}
 

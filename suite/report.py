@@ -105,11 +105,13 @@ class Scores:
     def read(cls, connection: Any, matrix: str, benchmark: str, model: str) -> Scores:
         """The last complete evaluation of each run, and the base model's."""
         rows = connection.execute(
-            """SELECT c.arm, c.seed, e.step, e.fraction, e.problem, e.n, e.correct
-                 FROM data.cells c JOIN evals e USING (run)
+            """SELECT c.arm, c.seed, b.step, b.fraction, b.problem, sum(b.n)::INTEGER,
+                      sum(count_of(b.verdicts, 'c'))::INTEGER
+                 FROM data.cells c JOIN data.batches b USING (run)
                  JOIN data.points p USING (run, step, fraction)
-                WHERE c.matrix = ? AND c.model = ? AND e.benchmark = ?
-                ORDER BY c.position, e.fraction, e.problem""",
+                WHERE c.matrix = ? AND c.model = ? AND b.benchmark = ?
+                GROUP BY c.arm, c.seed, c.position, b.step, b.fraction, b.problem
+                ORDER BY c.position, b.fraction, b.problem""",
             [matrix, model, benchmark],
         ).fetchall()
         points: dict[tuple[str, int], dict[float, dict[str, tuple[int, int]]]] = {}
