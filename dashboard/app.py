@@ -19,6 +19,11 @@ VIEWS = {
 }
 
 
+# While a view is drawn anew Streamlit fades what it has not come to. What is there is whole and
+# true until its successor takes its place: it stays as it is.
+STEADY = "<style>[data-stale='true'] {opacity: 1 !important; transition: none !important}</style>"
+
+
 def main() -> None:
     """Choose, then draw the view that the address names."""
     st.set_page_config(page_title="entropy-suite", layout="wide")
@@ -27,6 +32,7 @@ def main() -> None:
         for title, view in VIEWS.items()
     ]
     chosen = st.navigation(pages)
+    st.html(STEADY)
     state.choose()
     st.title(chosen.title)
     chosen.run()

@@ -12,15 +12,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from suite import matched, timings
-from suite.cell import EVALUATION, TABULAR, THEORY, Workspace
+from suite import matched
+from suite.cell import EVALUATION, EXTERNAL, TABULAR, THEORY, Workspace
 from suite.ledger import SECONDS_PER_HOUR
 from suite.lock import conductor_of
 from suite.migrations import MIGRATIONS
-from suite.store import connect
+from suite.store import NoDatabase, connect
 
 POINTS = 500  # of a curve, at most
-COLLAPSE, EXPLOSION, TRUNCATION = 0.2, 2.0, 0.1  # of the first entropy, twice; of the responses
+COLLAPSE, EXPLOSION = 0.2, 2.0  # of the first entropy; between what public logs do: see the README
+TRUNCATION = 0.1  # of the responses
 
 cached = st.cache_data(show_spinner=False, max_entries=200)
 
@@ -42,8 +43,29 @@ def snapshot(path: Path) -> Snapshot | None:
     return Snapshot(str(path), found.st_ino, found.st_mtime_ns)
 
 
+@st.cache_resource(show_spinner=False, max_entries=2)
+def _opened(snapshot: Snapshot) -> Any:
+    """One connection a snapshot: to open it costs more than most queries."""
+    return connect(snapshot.path)
+
+
+def reading(path: str) -> Any:
+    """A connection of the caller's own to the database as it is now.
+
+    Raises:
+        NoDatabase: there is none.
+    """
+    found = snapshot(Path(path))
+    if found is None:
+        raise NoDatabase(path)
+    connection = _opened(found).cursor()
+    connection.execute("USE snapshot")
+    return connection
+
+
 def frame(path: str, sql: str, values: list[Any] | dict[str, Any] | None = None) -> pd.DataFrame:
-    with connect(path) as connection:
+    """What a query gives of the database as it is now."""
+    with reading(path) as connection:
         return connection.execute(sql, values or []).df()
 
 
@@ -57,7 +79,7 @@ _OF_MATRICES = (
 @cached
 def outdated(snapshot: Snapshot) -> bool:
     """Whether an earlier version of the suite wrote the database, or something else did."""
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         tables = "SELECT 1 FROM information_schema.tables WHERE table_name = 'migrations'"
         if not connection.execute(tables).fetchall():
             return True
@@ -67,13 +89,14 @@ def outdated(snapshot: Snapshot) -> bool:
 
 @cached
 def matrices(snapshot: Snapshot) -> list[str]:
-    """Names of the matrices, the last that moved first; not the lab's, nor single evaluations."""
+    """Names of the matrices, the newest first, outside logs last; no lab, no single evaluations."""
     if outdated(snapshot):
         return []
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         rows = connection.execute(
             f"""SELECT matrix FROM runs WHERE {_OF_MATRICES}
-                 GROUP BY matrix ORDER BY max(created) DESC, matrix"""
+                 GROUP BY matrix
+                 ORDER BY bool_and(algorithm = '{EXTERNAL}'), max(created) DESC, matrix"""
         ).fetchall()
     return [name for (name,) in rows]
 
@@ -92,7 +115,7 @@ def arms(snapshot: Snapshot) -> list[str]:
 @cached
 def subjects(snapshot: Snapshot, matrix: str) -> list[tuple[str, str]]:
     """Benchmarks and models with scores."""
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         return connection.execute(
             "SELECT DISTINCT benchmark, model FROM pass_at_k WHERE matrix = ? ORDER BY ALL",
             [matrix],
@@ -157,22 +180,34 @@ def metrics(snapshot: Snapshot, matrix: str) -> list[str]:
 
 
 @cached
-def traces(snapshot: Snapshot, matrix: str, names: tuple[str, ...], axis: str) -> pd.DataFrame:
-    """Traces of all cells over an axis of AXES; long ones as means of at most POINTS intervals."""
-    where = "t.step" if axis == "step" else "a.value"
-    join = "" if axis == "step" else "JOIN data.traces a ON a.run = t.run AND a.step = t.step"
+def traces(
+    snapshot: Snapshot, matrix: str, names: tuple[str, ...], axis: str, model: str = ""
+) -> pd.DataFrame:
+    """Traces of the cells (of one model) over an axis of AXES.
+
+    Long ones are means of at most POINTS intervals of steps, at the last x of each.
+    """
+    x, ends = "m.step", ""
+    if axis != "step":
+        x, ends = "e.x", "JOIN ends e USING (run, part)"
     return frame(
         snapshot.path,
-        f"""WITH wide AS (
-                SELECT c.arm, c.seed, t.metric, t.step, {where} AS x, t.value,
-                       max(t.step) OVER (PARTITION BY t.run) AS last
-                  FROM data.traces t JOIN data.cells c USING (run) {join}
-                 WHERE c.matrix = $matrix AND t.metric IN (SELECT unnest($names::VARCHAR[]))
-                       {"" if axis == "step" else "AND a.metric = $axis"})
-            SELECT arm, seed, metric, max(x) AS x, avg(value) AS value FROM wide
-             GROUP BY arm, seed, metric, (step - 1) // ceil(last / {POINTS})::INTEGER
-             ORDER BY arm, seed, metric, x""",
-        {"matrix": matrix, "names": list(names)} | ({} if axis == "step" else {"axis": axis}),
+        f"""WITH own AS (
+                SELECT c.run, c.arm, c.seed, ceil(max(l.step) / {POINTS})::INTEGER AS width
+                  FROM data.cells c JOIN data.latest l USING (run)
+                 WHERE c.matrix = $matrix AND $model IN ('', c.model) GROUP BY ALL),
+            near AS NOT MATERIALIZED (
+                SELECT t.run, t.metric, (t.step - 1) // o.width AS part, t.step, t.value
+                  FROM data.traces t JOIN own o USING (run)),
+            means AS (
+                SELECT run, metric, part, max(step) AS step, avg(value) AS value FROM near
+                 WHERE metric IN (SELECT unnest($names::VARCHAR[])) GROUP BY ALL),
+            ends AS (
+                SELECT run, part, max(value) AS x FROM near WHERE metric = $axis GROUP BY ALL)
+            SELECT o.arm, o.seed, m.metric, {x} AS x, m.value
+              FROM means m {ends} JOIN own o USING (run)
+             ORDER BY o.arm, o.seed, m.metric, x""",
+        {"matrix": matrix, "names": list(names), "axis": axis, "model": model},
     )
 
 
@@ -207,13 +242,15 @@ def alarms(snapshot: Snapshot, matrix: str) -> list[str]:
 
 
 @cached
-def phases(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
-    """GPU-hours of each arm by phase, all its runs together."""
-    of = cells(snapshot, matrix).set_index("run").arm
-    spent = {(arm, phase): 0.0 for arm in of for phase in matched.PHASES}
-    for timing in timings.read(Path(snapshot.path)):
-        for phase, seconds in timing.charged.items() if timing.run in of.index else ():
-            key = (of[timing.run], phase)
-            spent[key] = spent.get(key, 0.0) + seconds * timing.gpus / SECONDS_PER_HOUR
-    rows = [(*key, hours) for key, hours in spent.items() if hours]
-    return pd.DataFrame(rows, columns=["arm", "phase", "gpu_hours"])
+def phases(snapshot: Snapshot, matrix: str, model: str = "") -> pd.DataFrame:
+    """GPU-hours of each arm (on one model) in each phase, all its runs together, phase by phase."""
+    return frame(
+        snapshot.path,
+        f"""SELECT c.arm, replace(t.metric, 'seconds/', '') AS phase,
+                   sum(t.value * r.gpus) / {SECONDS_PER_HOUR} AS gpu_hours
+              FROM data.traces t JOIN data.cells c USING (run) JOIN data.runs r USING (run)
+             WHERE c.matrix = $matrix AND $model IN ('', c.model) AND t.metric LIKE 'seconds/%'
+             GROUP BY c.arm, t.metric HAVING gpu_hours > 0
+             ORDER BY list_position($phases, phase) NULLS LAST, phase, min(c.position)""",
+        {"matrix": matrix, "model": model, "phases": list(matched.PHASES)},
+    )

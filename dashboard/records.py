@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.sampling import read_benchmark
-from dashboard.queries import Snapshot, cached, frame
+from dashboard.queries import Snapshot, cached, frame, reading
 from suite.cell import Workspace
-from suite.store import connect
 
 _CONFIG = ("settings", "train", "evaluate", "resources", "identity", "versions", "hardware")
 
@@ -102,7 +101,7 @@ def samples(
 
 def _problems(snapshot: Snapshot, run: str, benchmark: str) -> dict[str, tuple[str, str]]:
     """Problem and answer by id, from the file that the run read, if it is still there."""
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         row = connection.execute(
             "SELECT origin FROM data.benchmarks WHERE run = ? AND benchmark = ?", [run, benchmark]
         ).fetchone()

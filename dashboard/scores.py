@@ -9,14 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from dashboard.queries import Snapshot, cached, frame
+from dashboard.queries import Snapshot, cached, frame, reading
 from suite import matched, report, spending, stats
 from suite.headline import headline
 from suite.report import Report, Scores
-from suite.store import connect
 
 
 class Subject(NamedTuple):
@@ -32,7 +30,7 @@ class Subject(NamedTuple):
 @cached
 def evaluated(snapshot: Snapshot, matrix: str) -> str:
     """Another text for another state of the evaluations of a matrix."""
-    with connect(snapshot.path) as connection:
+    with reading(snapshot.path) as connection:
         (text,) = connection.execute(
             """SELECT md5(string_agg(text, ';' ORDER BY text))
                  FROM (SELECT concat_ws(' ', arm, run, step, fraction, benchmark, k, score) AS text
@@ -45,7 +43,7 @@ def evaluated(snapshot: Snapshot, matrix: str) -> str:
 @cached
 def advice(subject: Subject, baseline: str) -> tuple[list[str], pd.DataFrame, list[str]]:
     """The headline's sentences, the table of verdicts and its notes."""
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
     known = scores.names() if scores.arms else []
     found = report.comparisons(scores, baseline if baseline in known else "") if known else {}
@@ -91,7 +89,7 @@ def ks(subject: Subject) -> list[int]:
 @cached
 def leaderboard(subject: Subject) -> Report:
     """The scores with their intervals, and the report's notes."""
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         return report.table(connection, Scores.read(connection, *subject[1:4]))
 
 
@@ -101,30 +99,25 @@ def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFra
 
     unit: of the cost, one of suite.spending.UNITS. Raises ValueError when it was not recorded.
     """
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         found = spending.read(connection, *subject[1:4], unit)
     rows = []
     for curve in found.curves if found else []:
         for k in ks:
             cost, mean = curve.mean(k)
             for at, scores_SP in enumerate(curve.scores(k)):
-                low, high = _interval(scores_SP, found.rng(curve.arm, k, at))
-                rows.append((curve.arm, k, cost[at], mean[at], low, high, len(found.seeds)))
+                rng = found.rng(curve.arm, k, at)
+                made = stats.hierarchical_interval(scores_SP, rng=rng)
+                values = (cost[at], mean[at], made.low, made.high)
+                rows.append((curve.arm, k, *values, len(found.seeds)))
     names = ["arm", "k", "cost", "score", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=names)
-
-
-def _interval(scores_SP: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    one_seed = len(scores_SP) == 1
-    made = stats.mean_interval if one_seed else stats.hierarchical_interval
-    found = made(scores_SP[0] if one_seed else scores_SP, rng=rng)
-    return found.low, found.high
 
 
 @cached
 def pass_curves(subject: Subject) -> pd.DataFrame:
     """pass@k of the last evaluation over k (powers of two up to the samples) with intervals."""
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
     counts = [n for one in (*scores.arms.values(), *scores.base.values()) for n, _ in one.values()]
     samples = min(counts, default=0)
@@ -133,15 +126,15 @@ def pass_curves(subject: Subject) -> pd.DataFrame:
     for arm in [None, *scores.names()] if scores.base else scores.names():
         for k in ks:
             scores_SP = scores.of(arm, k)
-            low, high = _interval(scores_SP, scores.rng(arm, k))
-            rows.append((arm or "base model", k, scores_SP.mean(), low, high))
+            made = stats.hierarchical_interval(scores_SP, rng=scores.rng(arm, k))
+            rows.append((arm or "base model", k, made.estimate, made.low, made.high))
     return pd.DataFrame(rows, columns=["arm", "k", "score", "low", "high"])
 
 
 @cached
 def base_verdicts(subject: Subject, k: int) -> dict[str, str]:
     """What the paired comparison with the base model says of each arm at k."""
-    with connect(subject.path) as connection:
+    with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
     return {arm: one.verdict for arm, one in report.above_base(scores, k).items()}
 
@@ -160,16 +153,18 @@ def entropy_and_score(subject: Subject, _snapshot: Snapshot, k: int, source: str
     responses of the base model, full vocabulary).
     """
     entropy = {
-        "rollouts": """SELECT run, step, value FROM data.traces WHERE metric = 'entropy'
-                       UNION ALL SELECT run, 0, arg_min(value, step) FROM data.traces
-                                  WHERE metric = 'entropy' GROUP BY run""",
+        "rollouts": """SELECT run, step, value FROM traced
+                       UNION ALL SELECT run, 0, arg_min(value, step) FROM traced GROUP BY run""",
         "probe": "SELECT DISTINCT run, step, value FROM data.probes WHERE estimator = 'full'",
     }[source]
     return frame(
         subject.path,
-        f"""SELECT p.arm, p.fraction, avg(e.value) AS entropy, avg(p.score) AS score
+        f"""WITH traced AS (
+                SELECT run, step, value FROM data.traces
+                 WHERE metric = 'entropy' AND run IN (SELECT run FROM data.cells WHERE matrix = ?))
+            SELECT p.arm, p.fraction, avg(e.value) AS entropy, avg(p.score) AS score
               FROM pass_at_k p JOIN ({entropy}) e USING (run, step)
              WHERE p.matrix = ? AND p.benchmark = ? AND p.model = ? AND p.k = ?
              GROUP BY p.arm, p.fraction ORDER BY p.arm, p.fraction""",
-        [*subject[1:4], k],
+        [subject.matrix, *subject[1:4], k],
     )

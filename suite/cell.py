@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 EVALUATION = "eval"  # the algorithm of cells that only score a checkpoint
+EXTERNAL = "external"  # of those that another trainer trained
 TABULAR, THEORY = "tabular", "theory"  # what stands as the model of the lab's cells
 FORMAT = 1  # raised when a change to the code makes finished cells incomparable with new ones
 

@@ -26,7 +26,7 @@ from suite.curves import (
     score_at,
 )
 from suite.ledger import SECONDS_PER_HOUR
-from suite.report import Report
+from suite.report import Report, with_interval
 from suite.spending import BASE, UNITS, Curve, Matched, read
 from suite.store import connect
 from suite.text import compact
@@ -64,7 +64,7 @@ def reports(db: Path, matrix: str, unit: str | None = None) -> list[Report]:
                 "SELECT run, arm FROM data.cells WHERE matrix = ? ORDER BY position", [matrix]
             ).fetchall()
         )
-    runs = {timing.run: timing for timing in timings.read(db)}
+    runs = {timing.run: timing for timing in timings.read(db, matrix)}
     traced = [replace(runs[run], arm=arm) for run, arm in arms.items() if run in runs]
     for model in dict.fromkeys(timing.model for timing in traced):
         found.append(phases(matrix, [timing for timing in traced if timing.model == model]))
@@ -92,11 +92,11 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
                 [
                     arm,
                     f"pass@{k}",
-                    _interval(bought[arm], matched.rng(arm, k, "score")),
+                    with_interval(bought[arm], matched.rng(arm, k, "score")),
                     against.get(arm, ""),
                     paid[arm].to_baseline,
                     paid[arm].to_own,
-                    _interval(areas[arm], matched.rng(arm, k, "area")),
+                    with_interval(areas[arm], matched.rng(arm, k, "area")),
                 ]
             )
     columns = [
@@ -110,24 +110,21 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
 
 def _bought(curve: Curve, k: int, cost: float) -> NDArray[np.float64]:
     """pass@k of each seed and problem at an equal cost, [S, P]."""
-    scores = curve.scores(k)
-    return np.array(
-        [score_at(curve.cost[:, s], scores[:, s], cost) for s in range(scores.shape[1])]
-    )
+    return _of_seeds(score_at, curve, k, cost)
 
 
 def _area(curve: Curve, k: int, cost: float) -> NDArray[np.float64]:
     """The mean of pass@k over the cost, of each seed and problem, [S, P]."""
+    return _of_seeds(mean_over_cost, curve, k, cost)
+
+
+def _of_seeds(
+    of: Callable[..., NDArray[np.float64]], curve: Curve, k: int, cost: float
+) -> NDArray[np.float64]:
+    """What `of` makes of each seed's costs and scores; in [0, 1], which rounding may have left."""
     scores = curve.scores(k)
-    return np.array(
-        [mean_over_cost(curve.cost[:, s], scores[:, s], cost) for s in range(scores.shape[1])]
-    )
-
-
-def _interval(values_SP: NDArray[np.float64], rng: np.random.Generator) -> str:
-    """ "0.829 [0.794, 0.861]", as on the leaderboard."""
-    found = stats.hierarchical_interval(np.clip(values_SP, 0, 1), rng=rng)
-    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+    values = [of(curve.cost[:, s], scores[:, s], cost) for s in range(scores.shape[1])]
+    return np.clip(values, 0, 1)
 
 
 def _against(values: dict[str, NDArray], matched: Matched, k: int, what: str) -> dict[str, str]:

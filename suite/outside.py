@@ -15,11 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from suite import spool
-from suite.cell import Cell, Workspace
+from suite.cell import EXTERNAL, Cell, Workspace
 from suite.lock import only_conductor
 from suite.store import Store
 
-EXTERNAL = "external"
 STEP = ("step", "global_step", "train/global_step", "training/global_step", "_step")
 NAMES = {
     # TRL's GRPOTrainer

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from suite import caveats, stats
+from suite.cell import EVALUATION, EXTERNAL
 from suite.store import connect
 
 BASE = "the base model"  # as comparisons name it
@@ -56,14 +57,19 @@ class Report:
         return out.getvalue()
 
 
-def matrices(db: Path) -> list[str]:
-    """Names of the matrices in the database, the last registered first."""
+def matrices(db: Path) -> tuple[list[str], list[str]]:
+    """Names of the matrices in the database, and of those that are logs of other trainers alone.
+
+    The last that moved comes first.
+    """
     with connect(db) as connection:
         rows = connection.execute(
-            """SELECT matrix FROM runs WHERE matrix IS NOT NULL AND algorithm <> 'eval'
-                GROUP BY matrix ORDER BY max(updated) DESC"""
+            """SELECT matrix, bool_and(algorithm = ?) FROM runs
+                WHERE matrix IS NOT NULL AND algorithm <> ?
+                GROUP BY matrix ORDER BY max(updated) DESC""",
+            [EXTERNAL, EVALUATION],
         ).fetchall()
-    return [name for (name,) in rows]
+    return [name for name, outside in rows if not outside], [name for name, out in rows if out]
 
 
 def leaderboard(db: Path, matrix: str) -> list[Report]:
@@ -99,11 +105,13 @@ class Scores:
     def read(cls, connection: Any, matrix: str, benchmark: str, model: str) -> Scores:
         """The last complete evaluation of each run, and the base model's."""
         rows = connection.execute(
-            """SELECT c.arm, c.seed, e.step, e.fraction, e.problem, e.n, e.correct
-                 FROM data.cells c JOIN evals e USING (run)
+            """SELECT c.arm, c.seed, b.step, b.fraction, b.problem, sum(b.n)::INTEGER,
+                      sum(count_of(b.verdicts, 'c'))::INTEGER
+                 FROM data.cells c JOIN data.batches b USING (run)
                  JOIN data.points p USING (run, step, fraction)
-                WHERE c.matrix = ? AND c.model = ? AND e.benchmark = ?
-                ORDER BY c.position, e.fraction, e.problem""",
+                WHERE c.matrix = ? AND c.model = ? AND b.benchmark = ?
+                GROUP BY c.arm, c.seed, c.position, b.step, b.fraction, b.problem
+                ORDER BY c.position, b.fraction, b.problem""",
             [matrix, model, benchmark],
         ).fetchall()
         points: dict[tuple[str, int], dict[float, dict[str, tuple[int, int]]]] = {}
@@ -163,19 +171,23 @@ class Scores:
         return np.random.default_rng(zlib.crc32(text.encode()))
 
     def cell(self, arm: str | None, k: int, seeds: list[int] | None = None) -> str:
-        """ "0.829 [0.794, 0.861]", the interval over seeds and problems."""
-        values_SP = self.of(arm, k, seeds)
-        rng = self.rng(arm, k, seeds)
-        if len(values_SP) == 1:
-            found = stats.mean_interval(values_SP[0], rng=rng)
-        else:
-            found = stats.hierarchical_interval(values_SP, rng=rng)
-        return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        """What `with_interval` says of an arm at k."""
+        return with_interval(self.of(arm, k, seeds), self.rng(arm, k, seeds))
+
+
+def with_interval(values_SP: NDArray[np.float64], rng: np.random.Generator) -> str:
+    """ "0.829 [0.794, 0.861]", the interval over seeds and problems; values: in [0, 1]."""
+    found = stats.hierarchical_interval(values_SP, rng=rng)
+    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def table(connection: Any, scores: Scores) -> Report:
     """The leaderboard: the base model, the arms by pass@1, and their seeds where there are more."""
-    numbers = _run_numbers(connection, scores)
+    numbers = {
+        who: found
+        for who, found in run_numbers(connection, scores.matrix, scores.model).items()
+        if who in scores.arms
+    }
     rows = []
     if scores.base:
         cells = [scores.cell(None, k) for k in scores.ks]
@@ -197,25 +209,28 @@ def table(connection: Any, scores: Scores) -> Report:
     return Report(scores.title, columns, rows, _notes(connection, scores))
 
 
-def _run_numbers(connection: Any, scores: Scores) -> dict[tuple[str, int], dict[str, tuple]]:
+def run_numbers(
+    connection: Any, matrix: str, model: str
+) -> dict[tuple[str, int], dict[str, tuple]]:
     """(arm, seed) -> (entropy, length) at the first step, and the numbers of the last one."""
     found = connection.execute(
-        """SELECT c.arm, c.seed,
-                  arg_min(value, step) FILTER (metric = 'entropy'),
-                  arg_min(value, step) FILTER (metric = 'response_length'),
-                  arg_max(value, step) FILTER (metric = 'entropy'),
-                  arg_max(value, step) FILTER (metric = 'response_length'),
-                  max(value) FILTER (metric = 'gpu_hours'),
-                  max(value) FILTER (metric = 'budget_fraction'), max(step)
-             FROM data.cells c JOIN data.traces t USING (run)
-            WHERE c.matrix = ? AND c.model = ? GROUP BY ALL""",
-        [scores.matrix, scores.model],
+        """WITH own AS (SELECT arm, seed, run FROM data.cells WHERE matrix = ? AND model = ?),
+           first AS (
+               SELECT run, arg_min(value, step) FILTER (metric = 'entropy') AS entropy,
+                      arg_min(value, step) FILTER (metric = 'response_length') AS length
+                 FROM data.traces SEMI JOIN own USING (run)
+                WHERE metric IN ('entropy', 'response_length') GROUP BY run),
+           last AS (
+               SELECT run, any_value(value) FILTER (metric = 'entropy') AS entropy,
+                      any_value(value) FILTER (metric = 'response_length') AS length,
+                      max(highest) FILTER (metric = 'gpu_hours') AS hours,
+                      max(highest) FILTER (metric = 'budget_fraction') AS spent, max(step) AS steps
+                 FROM data.latest GROUP BY run)
+           SELECT c.arm, c.seed, f.entropy, f.length, l.entropy, l.length, hours, spent - 1, steps
+             FROM own c JOIN last l USING (run) LEFT JOIN first f USING (run)""",
+        [matrix, model],
     ).fetchall()
-    return {
-        (arm, seed): {"first": (e0, l0), "last": (e1, l1, hours, spent - 1, steps)}
-        for arm, seed, e0, l0, e1, l1, hours, spent, steps in found
-        if (arm, seed) in scores.arms
-    }
+    return {(arm, seed): {"first": of[:2], "last": of[2:]} for arm, seed, *of in found}
 
 
 def _means(rows: list[tuple]) -> tuple:

@@ -14,8 +14,9 @@ def chosen(
 ) -> list[Report]:
     """The tables of a matrix, of all evaluations (`eval`), or of the evaluation with that id.
 
-    Without a name: the latest matrix, or the evaluations where there is none. A matrix of which
-    nothing has been evaluated yet has no tables. `cost` adds those of matched compute, in that unit
+    Without a name: the latest matrix, or the evaluations where there is none; logs of other
+    trainers only where there is nothing else. A matrix of which nothing has been evaluated yet has
+    no tables. `cost` adds those of matched compute, in that unit
     ("": the budget's).
 
     Raises:
@@ -25,9 +26,11 @@ def chosen(
     in_lab = lab_experiments(db)
     if name in in_lab:
         raise ValueError(f"{name!r} is an experiment of the lab: `suite lab {name}`")
-    known = [matrix for matrix in matrices(db) if matrix not in in_lab]
+    trained, outside = matrices(db)
+    known = [matrix for matrix in (*trained, *outside) if matrix not in in_lab]
     evaluated = scorecard.finished(db)
-    wanted = name or [*known, EVALUATION][0]
+    latest = [matrix for matrix in known if matrix in trained or not evaluated]
+    wanted = name or [*latest, EVALUATION][0]
     if wanted in known:
         tables = leaderboard(db, wanted) + (details(db, wanted) if more else [])
         return tables + ([] if cost is None else matched.reports(db, wanted, cost or None))

@@ -79,11 +79,13 @@ class Matched:
 def read(connection: Any, matrix: str, benchmark: str, model: str, unit: str) -> Matched | None:
     """What was measured; None when no arm has two evaluations at different costs."""
     rows = connection.execute(
-        f"""SELECT c.arm, c.seed, e.fraction, {_COST[unit]}, e.problem, e.n, e.correct
-              FROM data.cells c JOIN evals e USING (run)
+        f"""SELECT c.arm, c.seed, b.fraction, {_COST[unit]} AS cost, b.problem, sum(b.n)::INTEGER,
+                   sum(count_of(b.verdicts, 'c'))::INTEGER
+              FROM data.cells c JOIN data.batches b USING (run)
               JOIN data.points p USING (run, step, fraction)
-             WHERE c.matrix = ? AND c.model = ? AND e.benchmark = ?
-             ORDER BY c.position, e.fraction, e.problem""",
+             WHERE c.matrix = ? AND c.model = ? AND b.benchmark = ?
+             GROUP BY c.arm, c.seed, c.position, b.fraction, cost, b.problem
+             ORDER BY c.position, b.fraction, b.problem""",
         [matrix, model, benchmark],
     ).fetchall()
     ks = connection.execute(

@@ -29,7 +29,7 @@ from suite.merging import merge
 from suite.migrations import migrate
 from suite.views import VIEWS as VIEWS
 
-PUBLISH_SECONDS = 1.0  # between two snapshots, at least
+PUBLISH_SECONDS = 0.5  # between two snapshots, at least
 PUBLISH_SHARE = 0.2  # of the time at most goes into copies, however large the file has become
 
 

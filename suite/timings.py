@@ -49,8 +49,13 @@ class Timing:
         return {name: seconds / self.steps for name, seconds in self.charged.items()}
 
 
-def read(db: Path) -> list[Timing]:
-    """The training runs of the database that have made a step; none without a database."""
+def read(db: Path, matrix: str = "") -> list[Timing]:
+    """The training runs of a matrix, or of the database, that have made a step.
+
+    None without a database.
+    """
+    of = "IN (SELECT run FROM data.cells WHERE matrix = $matrix)" if matrix else "IS NOT NULL"
+    values = {"matrix": matrix} if matrix else {}
     try:
         connection = connect(db)
     except NoDatabase:
@@ -58,24 +63,26 @@ def read(db: Path) -> list[Timing]:
     with connection:
         phases: dict[str, dict[str, float]] = {}
         for run, metric, seconds in connection.execute(
-            """SELECT run, metric, sum(value) FROM data.traces
-                WHERE metric LIKE 'seconds/%' GROUP BY ALL ORDER BY ALL"""
+            f"""SELECT run, metric, sum(value) FROM data.traces
+                 WHERE metric LIKE 'seconds/%' AND run {of} GROUP BY ALL ORDER BY ALL""",
+            values,
         ).fetchall():
             phases.setdefault(run, {})[metric.removeprefix("seconds/")] = seconds
         rows = connection.execute(
-            """SELECT r.run, l.arm, r.model, r.algorithm, r.settings, r.train, r.resources,
+            f"""SELECT r.run, l.arm, r.model, r.algorithm, r.settings, r.train, r.resources,
                       r.hardware, r.status, r.gpus, t.steps, t.gpu_hours, t.tokens,
                       f.accounts, e.points, e.answers
                  FROM data.runs r JOIN labels l USING (run)
                  JOIN (SELECT run, count(DISTINCT step) AS steps,
                               max(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
                               max(value) FILTER (metric = 'tokens') AS tokens
-                         FROM data.traces GROUP BY run) t USING (run)
+                         FROM data.traces WHERE run {of} GROUP BY run) t USING (run)
                  LEFT JOIN (SELECT run, arg_max(detail->'seconds', time) AS accounts
                               FROM data.events WHERE kind = 'finished' GROUP BY run) f USING (run)
                  LEFT JOIN (SELECT run, count(DISTINCT fraction) AS points, sum(n) AS answers
-                              FROM data.batches GROUP BY run) e USING (run)
-                WHERE r.hardware IS NOT NULL ORDER BY r.created, r.run"""
+                              FROM data.batches WHERE run {of} GROUP BY run) e USING (run)
+                WHERE r.hardware IS NOT NULL ORDER BY r.created, r.run""",
+            values,
         ).fetchall()
         starts = _start_ups(connection)
     return [_timing(row, phases[row[0]], starts) for row in rows if row[0] in phases]

@@ -11,6 +11,16 @@ import urllib.request
 from suite.bootstrap import browser
 
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
+# Resolves when a run of the page's script that began after this has ended.
+_ANSWERED = """() => {
+  const app = document.querySelector('[data-testid=stApp]');
+  let ran = false;
+  window.answered = new Promise(resolve => new MutationObserver((_, observer) => {
+    const running = app.dataset.testScriptState === 'running';
+    if (ran && !running) { observer.disconnect(); resolve(); }
+    ran = ran || running;
+  }).observe(app, {attributes: true, attributeFilter: ['data-test-script-state']}));
+}"""
 # Streamlit looks for its server below the address of a deep link first, and is told 404.
 EXPECTED = ("_stcore/health", "_stcore/host-config")
 
@@ -126,6 +136,14 @@ class Visitor:
         """Take an entry out of a multiple choice."""
         self.page.get_by_role("button", name=f"Remove {name}", exact=True).click()
         return self.settle()
+
+    def ask(self, sql):
+        """Run a statement on the SQL view; what its alerts say, once it has been answered."""
+        self.page.evaluate(_ANSWERED)
+        self.page.get_by_role("textbox", name="One statement").fill(sql)
+        self.page.get_by_role("button", name="Run", exact=True).click()
+        self.page.evaluate("window.answered")
+        return [e.inner_text() for e in self.page.query_selector_all("[data-testid=stAlert]")]
 
     def download(self, button, number=0):
         """The bytes of what a button of that name gives."""

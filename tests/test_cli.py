@@ -232,6 +232,20 @@ def test_report_of_a_database_in_which_nothing_was_scored(suite, folder):
     assert "no matrix and no evaluation in runs.db" in " ".join(result.stderr.split())
 
 
+def test_logs_of_other_trainers_are_reported_only_where_nothing_else_is(suite, folder):
+    (folder / "log.csv").write_text("step,reward\n1,0.1\n")
+    assert suite("db", "import", "log.csv").returncode == 0
+    printed = suite("report")
+    assert printed.returncode == 0 and "nothing has been evaluated" in printed.stdout
+
+
+def test_a_report_without_a_name_is_of_the_matrix_not_of_imported_logs(suite, history):
+    before = suite("report").stdout
+    (history / "log.csv").write_text("step,reward\n1,0.1\n")
+    assert suite("db", "import", "log.csv").returncode == 0
+    assert suite("report").stdout == before and "base model" in before
+
+
 def test_status(suite, history):
     printed = suite("status").stdout
     assert "2 of 2 finished" in printed and "0.2000" in printed
@@ -241,10 +255,7 @@ def test_status(suite, history):
     "query",
     [
         "COPY (SELECT 1) TO 'x.csv'",
-        "SELECT * FROM read_text('/etc/passwd')",
         "ATTACH 'other.db'",
-        "DELETE FROM data.traces",
-        "SET enable_external_access = true",
         "SELECT nonsense",
         "",
     ],

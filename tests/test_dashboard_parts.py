@@ -10,7 +10,7 @@ import pytest
 from dashboard import charts, queries
 from dashboard.maths import as_markdown
 from dashboard.views.pass_at_k import crossings
-from suite import viewer
+from suite import outside, viewer
 from suite.cell import Workspace
 from suite.matrix import load_cells
 from suite.spool import Spool
@@ -122,6 +122,24 @@ def test_collapse_and_truncation_ring_the_alarm(long_run):
     collapse, truncation = queries.alarms(long_run, "m")
     assert collapse == "Collapse: entropy of grpo (seed 0) fell from 0.999 to 0.010."
     assert truncation == "Truncation: 50% of the last responses of grpo (seed 0) were cut off."
+
+
+def test_the_alarm_tells_collapsed_runs_of_public_logs_from_the_others(repo, tmp_path):
+    """Those that end below 0.08 nats from 0.5 to 0.6 collapsed; the next one keeps 0.14 of 0.30."""
+    logs = repo.parent / "shared" / "data" / "training_logs"
+    if not logs.is_dir():
+        pytest.skip(f"no logs of other trainers at {logs}")
+    workspace = Workspace(tmp_path / "runs.db")
+    cells = outside.take_in(workspace, sorted(logs.glob("*.csv")) + sorted(logs.glob("*.txt")))
+    assert len(cells) == 11
+    said = queries.alarms(queries.snapshot(workspace.db), "external")
+    assert sorted(text.split("of ")[1].split(" (")[0] for text in said) == [
+        "off_policy_full_e1_tb128_ga32",
+        "off_policy_full_e1_tb256_ga64",
+        "off_policy_full_e2_tb256_ga64",
+        "ppo_verl_qwen25_0.5b_gsm8k",
+    ]
+    assert all(text.startswith("Collapse: entropy") for text in said)
 
 
 def test_it_is_served_to_this_machine_unless_it_is_exposed_on_purpose(tmp_path):

@@ -14,8 +14,9 @@ import pytest
 from suite import spool
 from suite.cell import Workspace
 from suite.matrix import load_cells
-from suite.sql import completer, unique
+from suite.sql import HELP, completer, unique
 from suite.store import Store
+from tests.hostile_sql import HEAVY, REFUSED, typeable
 
 MATRIX = """\
 name: m
@@ -45,7 +46,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def suite(folder, repo):
-    def call(*arguments, typed=None):
+    def call(*arguments, typed=None, timeout=120):
         return subprocess.run(
             [sys.executable, "-m", "suite.cli", "sql", *arguments],
             cwd=folder,
@@ -53,7 +54,7 @@ def suite(folder, repo):
             input=typed,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
             check=False,
         )
 
@@ -130,6 +131,19 @@ def test_the_prompt_on_a_pipe(suite):
 
 def test_leaving_ends_it(suite):
     assert "│ 2 │" not in suite(typed="SELECT 1;\n\\q\nSELECT 2;\n").stdout
+
+
+def test_a_stranger_at_the_prompt_is_refused_or_stopped_each_time(suite, folder):
+    """Every hostile statement in one process; the help between them tells their answers apart."""
+    before = (folder / "runs.db").read_bytes(), sorted(folder.iterdir())
+    statements = [*typeable(REFUSED), *HEAVY]
+    typed = "".join(f"\\?\n{sql};\n" for sql in [*statements, "SELECT 40 + 2 AS last"])
+    result = suite("--seconds", "1", typed=typed, timeout=6 * len(statements))
+    *answers, last = result.stdout.split(HELP + "\n")[1:]
+    assert "│   42 │" in last and result.stderr == ""
+    for sql, said in zip(statements, answers, strict=True):
+        assert said.strip() and "┏" not in said and "Traceback" not in said, (sql[:80], said)
+    assert ((folder / "runs.db").read_bytes(), sorted(folder.iterdir())) == before
 
 
 def test_options_of_a_query_need_one(suite):

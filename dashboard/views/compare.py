@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboard import charts, queries, scores, state
 from dashboard.state import Choice
+from suite.report import Report
 from suite.spending import UNITS
 
 
@@ -24,6 +25,16 @@ def _body(choice: Choice) -> None:
         "Against", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
     )
     shown = right.multiselect("Arms", arms, default=arms, key="arms", bind="query-params")
+    verdicts, curves, end = (st.container() for _ in range(3))  # a part that grows moves no other
+    with verdicts:
+        _verdicts(choice, baseline, shown)
+    with curves:
+        _curves(choice, unit or "gpu_hours", tuple(ks), [arm for arm in arms if arm in shown])
+    with end:
+        _board(scores.leaderboard(choice.subject))
+
+
+def _verdicts(choice: Choice, baseline: str, shown: list[str]) -> None:
     advice, table, notes = scores.advice(choice.subject, baseline)
     st.markdown(f"### {advice[0]}")
     st.markdown(" ".join(advice[1:]))
@@ -31,8 +42,9 @@ def _body(choice: Choice) -> None:
         st.subheader(f"Less {baseline}'s score, on the same problems")
         st.table(table[table.arm.isin(shown)], hide_index=True)
         st.caption(" ".join(notes))
-    _curves(choice, unit or "gpu_hours", tuple(ks), [arm for arm in arms if arm in shown])
-    board = scores.leaderboard(choice.subject)
+
+
+def _board(board: Report) -> None:
     st.subheader("Scores at the end of the budget")
     st.table([dict(zip(board.columns, row, strict=True)) for row in board.rows], hide_index=True)
     with st.expander("Notes"):

@@ -33,7 +33,7 @@ def _body(choice: Choice) -> None:
 
 
 def _phases(choice: Choice) -> None:
-    data = queries.phases(choice.snapshot, choice.matrix)
+    data = queries.phases(choice.snapshot, choice.matrix, choice.model)
     if data.empty:
         st.info("No step has been trained yet.")
         return

@@ -48,7 +48,7 @@ def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> N
     there = queries.metrics(choice.snapshot, choice.matrix)
     controllers = [name for name in there if name.startswith("state/")]
     names = [name for name in (*TITLES, *controllers) if name in there]
-    data = queries.traces(choice.snapshot, choice.matrix, tuple(names), axis)
+    data = queries.traces(choice.snapshot, choice.matrix, tuple(names), axis, choice.model)
     data = data[data.arm.isin(shown)]
     if data.empty:
         st.info("No step has been trained yet.")

@@ -1,15 +1,17 @@
 r"""runs.db at scale: how fast spools go in, how fast questions are answered, what a row costs.
 
     python tests/bench/store_bench.py [--runs N] [--steps N] [--evaluations N] [--json FILE]
+                                      [--keep FOLDER]
 
 Spool files are written as workers write them (suite.spool), taken in as the conductor takes them in
 (Store.ingest, file after file), published, asked, compacted and asked again. By default 100 runs in
 10 matrices, 2,500 steps of 40 metrics each: 10 million trace rows; 10 evaluations of 32 problems,
 64 samples each: 2 million samples, of which every verdict, length, digest and answer is kept.
 
-Each question is one that a view of the dashboard asks; times are medians of REPEATS on one warm
-connection with two threads. Exit status 1 when a target is missed: INGEST rows a second, MEDIAN
-milliseconds for every question after `suite db compact`.
+Each question is a function of the dashboard, called as its views call it but without its cache, its
+connection included, on two threads; times are medians of REPEATS. Exit status 1 when a target is
+missed: INGEST rows a second, MEDIAN milliseconds for every question, before `suite db compact` and
+after it. With --keep FOLDER the database stays there, for a look at it in the dashboard.
 """
 
 import argparse
@@ -19,12 +21,17 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from suite import history, spool
+from dashboard import queries, records, scores
+from dashboard.views.entropy import TITLES
+from suite import history, report, spending, spool
 from suite.cell import Cell, Workspace
 from suite.store import Store, connect
 
@@ -42,42 +49,14 @@ METRICS = (
     *(f"diagnostic/{number}" for number in range(15)),
 )  # and "time": 40 in all
 
-QUESTIONS = {
-    "matrices": "SELECT matrix, max(created), count(*) FROM runs GROUP BY matrix ORDER BY 2 DESC",
-    "cells of a matrix": "SELECT * FROM runs WHERE matrix = $matrix ORDER BY position",
-    "last values": "SELECT run, metric, step, value FROM latest WHERE matrix = $matrix",
-    "curves, 3 metrics": """
-        SELECT arm, seed, metric, max(step), avg(value) FROM traces
-         WHERE matrix = $matrix AND metric IN ('entropy', 'reward', 'response_length')
-         GROUP BY arm, seed, metric, step // ceil($steps / 500)::INTEGER ORDER BY ALL""",
-    "curves over GPU-hours": """
-        SELECT t.arm, t.seed, max(a.value) AS x, avg(t.value) FROM traces t
-          JOIN data.traces a ON a.run = t.run AND a.step = t.step AND a.metric = 'gpu_hours'
-         WHERE t.matrix = $matrix AND t.metric = 'entropy'
-         GROUP BY t.arm, t.seed, t.step // ceil($steps / 500)::INTEGER ORDER BY ALL""",
-    "collapse alarms": """
-        SELECT t.run, arg_min(t.value, t.step), avg(t.value) FILTER (t.step > 0.75 * l.step)
-          FROM traces t JOIN data.latest l USING (run, metric)
-         WHERE t.matrix = $matrix AND metric IN ('entropy', 'truncated') GROUP BY t.run, metric""",
-    "scores": "SELECT * FROM pass_at_k WHERE matrix = $matrix",
-    "leaderboard": "SELECT * FROM leaderboard WHERE matrix = $matrix",
+ASKED = {  # of the views, by whom has a question of his own
     "leaderboard of everything": "SELECT * FROM leaderboard",
     "cost to score": "SELECT * FROM gpu_hours_to_score WHERE matrix = $matrix",
-    "cost by phase": """
-        SELECT arm, metric, sum(value) / 3600 FROM traces
-         WHERE matrix = $matrix AND metric LIKE 'seconds/%' GROUP BY ALL ORDER BY ALL""",
-    "counts of the last evaluation": """
-        SELECT arm, seed, problem, n, correct FROM evals
-         WHERE matrix = $matrix AND fraction = 1 ORDER BY ALL""",
     "counts of all evaluations": """
         SELECT arm, seed, step, problem, n, correct FROM evals WHERE matrix = $matrix""",
     "one run, all metrics": """
         SELECT metric, step, value FROM traces
          WHERE run = $run AND step % ceil($steps / 500) = 0""",
-    "one evaluation's samples": """
-        SELECT problem, verdicts, answers, examples FROM data.batches
-         WHERE run = $run AND fraction = 1 ORDER BY problem""",
-    "events of a run": "SELECT * FROM data.events WHERE run = $run ORDER BY time DESC LIMIT 200",
 }
 
 
@@ -108,6 +87,8 @@ def matrices_of(runs: int) -> list[list[Cell]]:
 def write_traces(path: Path, steps: int, rng: random.Random) -> int:
     """What one worker writes while it trains; how many trace rows that is."""
     writer = spool.Spool(path)
+    made = {"versions": {}, "hardware": {"device": "cpu"}, "git_commit": ""}
+    writer.write("start", attempt=1, command=["train"], **made)
     for step in range(1, steps + 1):
         values = {metric: rng.random() for metric in METRICS}
         values |= {"gpu_hours": step / steps, "budget_fraction": step / steps}
@@ -174,23 +155,74 @@ def publishing(workspace: Workspace) -> tuple[float, float]:
     return statistics.median(times), copy
 
 
+def questions(workspace: Workspace, cell: Cell, steps: int) -> dict[str, Callable[[], object]]:
+    """What the dashboard asks: its own functions without their cache, and ASKED.
+
+    Of what resamples scores (cached by what has been evaluated) the part that reads.
+    """
+    seen, matrix, run = queries.snapshot(workspace.db), cell.matrix, cell.id
+    scored = (matrix, "b", cell.model)
+    subject = scores.Subject(seen.path, *scored, "")
+    traced = tuple(name for name in TITLES if name in METRICS)
+    known = {"matrix": matrix, "run": run, "steps": steps}
+
+    def asked(function: Callable[..., object], *values: object) -> tuple[str, Callable]:
+        of = function.__module__.removeprefix("dashboard.")
+        more = [value for value in values[2:] if isinstance(value, str)]
+        name = ", ".join([f"{of}.{function.__name__}", *more])
+        return name, partial(function.__wrapped__, *values)
+
+    def read(function: Callable[..., object], *values: object) -> Callable[[], object]:
+        def with_connection() -> object:
+            with connect(workspace.db) as db:
+                return function(db, *values)
+
+        return with_connection
+
+    def fetch(db: Any, sql: str) -> list[tuple]:
+        values = {name: value for name, value in known.items() if f"${name}" in sql}
+        return db.execute(sql, values).fetchall()
+
+    return dict(
+        [
+            asked(queries.matrices, seen),
+            asked(queries.arms, seen),
+            asked(queries.subjects, seen, matrix),
+            asked(queries.cells, seen, matrix),
+            asked(queries.metrics, seen, matrix),
+            asked(queries.alarms, seen, matrix),
+            asked(queries.phases, seen, matrix),
+            *(asked(queries.traces, seen, matrix, traced, axis) for axis in queries.AXES),
+            asked(scores.evaluated, seen, matrix),
+            asked(scores.scored_arms, subject),
+            asked(scores.ks, subject),
+            asked(scores.entropy_and_score, subject, seen, 8, "rollouts"),
+            asked(records.configuration, seen, run),
+            asked(records.command, seen, run),
+            asked(records.events, seen, run),
+            asked(records.points, seen, run),
+            asked(records.samples, seen, run, "b", 1.0, "", 40),
+            ("counts of the last evaluation", read(report.Scores.read, *scored)),
+            ("first and last values", read(report.run_numbers, matrix, cell.model)),
+            ("counts over the cost", read(spending.read, *scored, "gpu_hours")),
+            *((f"SQL: {name}", read(fetch, sql)) for name, sql in ASKED.items()),
+        ]
+    )
+
+
 def ask(workspace: Workspace, cell: Cell, steps: int) -> dict[str, tuple[float, float, float]]:
     """Milliseconds of each question: the median, the best, and the median of processor time."""
-    known = {"matrix": cell.matrix, "run": cell.id, "steps": steps}
     found = {}
-    with connect(workspace.db) as db:
-        db.execute("SET threads = 2")
-        for name, sql in QUESTIONS.items():
-            values = {key: value for key, value in known.items() if f"${key}" in sql}
-            times, processor = [], []
-            for _ in range(REPEATS + 1):
-                begun = time.perf_counter(), time.process_time()
-                rows = db.execute(sql, values).fetchall()
-                times.append(1000 * (time.perf_counter() - begun[0]))
-                processor.append(1000 * (time.process_time() - begun[1]))
-            assert rows or "events" in name, name
-            median = statistics.median
-            found[name] = median(times[1:]), min(times[1:]), median(processor[1:])
+    for name, question in questions(workspace, cell, steps).items():
+        times, processor = [], []
+        for _ in range(REPEATS + 1):
+            begun = time.perf_counter(), time.process_time()
+            answer = question()
+            times.append(1000 * (time.perf_counter() - begun[0]))
+            processor.append(1000 * (time.process_time() - begun[1]))
+        assert answer is not None and (not hasattr(answer, "__len__") or len(answer)), name
+        median = statistics.median
+        found[name] = median(times[1:]), min(times[1:]), median(processor[1:])
     return found
 
 
@@ -263,11 +295,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--evaluations", type=int, default=10)
-    parser.add_argument("--folder", type=Path, help="an empty folder; a temporary one by default")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="an empty folder for it")
     parser.add_argument("--json", type=Path, help="write the numbers here as well")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder or Path(temporary)
+        folder = options.keep or Path(temporary)
         found = measure(folder, options.runs, options.steps, options.evaluations)
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
@@ -278,7 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
     for name in after:
         numbers = "".join(f"{value:9.1f}" for value in (*before[name], *after[name]))
         print(f"{name:32}{numbers}")
-    slow = [name for name, (median, _, _) in after.items() if median > MEDIAN]
+    slow = [name for name in after if max(before[name][0], after[name][0]) > MEDIAN]
     print(f"\nslower than {MEDIAN:.0f} ms: {', '.join(slow) or 'none'}")
     return int(bool(slow) or found["trace rows/s taken in"] < INGEST)
 
