@@ -23,7 +23,7 @@ from tests.running import marked, suite, traced_steps
 
 pytestmark = pytest.mark.stack
 
-STEPS = 8
+STEPS = 12
 MATRIX = f"""\
 name: chaos
 model: arithmetic-tiny
@@ -52,7 +52,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "0"))
 
 
 class Chaos(threading.Thread):
-    """Kills each victim once, in random order, a few steps into the attempt after the last kill."""
+    """Kills each victim once, in random order, a few steps after the start that its kill led to."""
 
     def __init__(self, folders, conductor):
         super().__init__(daemon=True)
@@ -65,12 +65,12 @@ class Chaos(threading.Thread):
     def run(self):
         for begun, victim in enumerate(self.waiting):
             more = self.rng.randint(2, 3)
-            if not self.until(lambda begun=begun: self.again() >= begun):
+            if not self.until(lambda begun=begun: self.starts() > begun):
                 return
             seen = self.steps()
             if not self.until(lambda wanted=seen + more: self.steps() >= wanted):
                 return
-            time.sleep(self.rng.uniform(0, 1.0))
+            time.sleep(self.rng.uniform(0, 0.4))
             self.killed.append((victim, self.kill(victim)))
 
     def until(self, condition):
@@ -80,9 +80,10 @@ class Chaos(threading.Thread):
                 return False
         return True
 
-    def again(self):
-        """How many attempts were begun after one that was broken off."""
-        return sum(max(len(attempts(folder)) - 1, 0) for folder in self.folders)
+    def starts(self):
+        """How often the stack was started."""
+        files = [path for folder in self.folders for _, path in attempts(folder)]
+        return sum(row["kind"] == "preparing" for path in files for row in read_from(path, 0)[0])
 
     def steps(self):
         return sum(len(traced_steps(folder)) for folder in self.folders)
