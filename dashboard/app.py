@@ -20,19 +20,22 @@ VIEWS = {
 
 
 # While a view is drawn anew Streamlit fades what it has not come to. What is there is whole and
-# true until its successor takes its place: it stays as it is.
-STEADY = "<style>[data-stale='true'] {opacity: 1 !important; transition: none !important}</style>"
+# true until its successor takes its place: it stays as it is. A laptop is narrow: less margin.
+STYLE = """<style>
+[data-stale='true'] {opacity: 1 !important; transition: none !important}
+[data-testid=stMainBlockContainer] {padding: 3rem 2.5rem 3rem 2.5rem}
+</style>"""
 
 
 def main() -> None:
     """Choose, then draw the view that the address names."""
-    st.set_page_config(page_title="entropy-suite", layout="wide")
+    st.set_page_config(page_title="entropy-suite", layout="wide", initial_sidebar_state=220)
     pages = [
         st.Page(view.show, title=title, url_path=title.lower().replace("@", "-at-"))
         for title, view in VIEWS.items()
     ]
     chosen = st.navigation(pages)
-    st.html(STEADY)
+    st.html(STYLE)
     state.choose()
     st.title(chosen.title)
     chosen.run()

@@ -7,7 +7,9 @@ it as SVG and PNG, and its data as CSV.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Sequence
+from html import escape
 from io import BytesIO, StringIO
 
 import altair as alt
@@ -19,7 +21,7 @@ GREY = "#757575"
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2))
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 PLAIN = ("grpo", "base model")  # what the others are told from
-HEIGHT = 300
+HEIGHT, LOW = 300, 280  # pixels with axes and title
 
 
 class Look:
@@ -51,7 +53,7 @@ class Look:
             return alt.Scale(domain=shown, range=[of(arm) for arm in shown])
 
         legend = alt.Legend(
-            orient="top", title=None, symbolSize=120, symbolOpacity=1, columns=6, labelLimit=220
+            orient="top", title=None, symbolSize=120, symbolOpacity=1, columns=3, labelLimit=220
         )
         channels: dict[str, object] = {
             "color": alt.Color("arm:N", scale=scale(self.colour), legend=legend)
@@ -61,6 +63,34 @@ class Look:
         else:
             channels["strokeDash"] = alt.StrokeDash("arm:N", scale=scale(self.dash), legend=legend)
         return channels
+
+    def legend(self, shown: Sequence[str]) -> None:
+        """The lines and marks of the arms `shown`, once for all charts of a view."""
+        keys = "".join(
+            f"<span style='white-space: nowrap; margin-right: 1.6em'>{self._key(arm)} {escape(arm)}"
+            "</span> "
+            for arm in shown
+        )
+        st.html(f"<div style='font-size: 0.9rem; line-height: 1.8'>{keys}</div>")
+
+    def _key(self, arm: str) -> str:
+        dash = " ".join(map(str, self.dash(arm)))
+        marks = {
+            "circle": "<circle cx='20' cy='6' r='5'/>",
+            "square": "<rect x='15.5' y='1.5' width='9' height='9'/>",
+            "triangle-up": "<path d='M20 0 L26 11 L14 11 Z'/>",
+            "diamond": "<path d='M20 0 L25.5 6 L20 12 L14.5 6 Z'/>",
+            "cross": "<path d='M18 0h4v4h4v4h-4v4h-4v-4h-4v-4h4z'/>",
+            "triangle-down": "<path d='M20 12 L26 1 L14 1 Z'/>",
+        }
+        drawn = (
+            "<svg xmlns='http://www.w3.org/2000/svg' width='40' height='12'"
+            f" fill='{self.colour(arm)}' stroke='{self.colour(arm)}'>"
+            f"<line x1='0' y1='6' x2='40' y2='6' stroke-width='2.2' stroke-dasharray='{dash}'/>"
+            f"{marks[self.shape(arm)]}</svg>"
+        )
+        image = b64encode(drawn.encode()).decode()
+        return f"<img alt='' src='data:image/svg+xml;base64,{image}' style='display: inline'>"
 
 
 def score_curves(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str) -> alt.Chart:
@@ -94,21 +124,23 @@ def _banded(
     return alt.layer(band, line, points).resolve_legend(shape="shared").properties(height=HEIGHT)
 
 
-def traces(
-    data: pd.DataFrame, look: Look, shown: Sequence[str], x: str, y: str, mark: float | None = None
-) -> alt.LayerChart:
-    """The mean over seeds of a metric as a line, each seed fainter; data: arm, seed, x, value."""
-    base = alt.Chart(data).encode(
-        x=alt.X("x:Q", title=x, axis=_numbers(x)),
-        **look.encode(shown),
-        tooltip=["arm", "seed", "x", "value"],
-    )
+def traces(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str, y: str) -> alt.LayerChart:
+    """Means over seeds of a metric as lines, each seed fainter; data: arm, seed, part, x, value.
+
+    A part is an interval of steps, the same for all seeds.
+    """
+    means = data.groupby(["arm", "part"], as_index=False)[["x", "value"]].mean()
     value = alt.Y("value:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(format=".3~g"))
-    layers = [base.mark_line(strokeWidth=2.2).encode(y=value, detail="seed:N")]
-    if mark is not None:
-        rule = pd.DataFrame({"value": [mark]})
-        layers.append(alt.Chart(rule).mark_rule(strokeDash=[2, 3], color=GREY).encode(y="value:Q"))
-    return alt.layer(*layers).properties(height=240, title=y)
+    along = {"x": alt.X("x:Q", title=x, axis=_numbers(x)), "y": value, **look.encode(shown)}
+    layers = [
+        alt.Chart(means).mark_line(strokeWidth=2.2).encode(tooltip=["arm", "x", "value"], **along)
+    ]
+    if data.seed.nunique() > 1:
+        seeds = alt.Chart(data).mark_line(strokeWidth=1, opacity=0.3)
+        layers.insert(
+            0, seeds.encode(detail="seed:N", tooltip=["arm", "seed", "x", "value"], **along)
+        )
+    return alt.layer(*layers).properties(height=LOW, title=y)
 
 
 def _numbers(title: str) -> alt.Axis:
@@ -149,7 +181,12 @@ def shares(data: pd.DataFrame) -> alt.Chart:
         .mark_bar()
         .encode(
             x=alt.X("share:Q", title="share of the charged GPU-hours", axis=alt.Axis(format="%")),
-            y=alt.Y("arm:N", title=None, sort=list(dict.fromkeys(data.arm))),
+            y=alt.Y(
+                "arm:N",
+                title=None,
+                sort=list(dict.fromkeys(data.arm)),
+                axis=alt.Axis(labelLimit=240),
+            ),
             color=alt.Color(
                 "phase:N",
                 scale=colours,
@@ -164,13 +201,23 @@ def shares(data: pd.DataFrame) -> alt.Chart:
                 alt.Tooltip("gpu_hours:Q", title="GPU-hours", format=".3~g"),
             ],
         )
-        .properties(height=34 * data.arm.nunique())
+        .properties(height=34 * data.arm.nunique() + 110)  # the axis and the legend among it
     )
 
 
-def show(chart: alt.TopLevelMixin, data: pd.DataFrame, name: str, alt_text: str) -> None:
-    """A chart with buttons that save it and its data; name: of the files and of the element."""
-    st.altair_chart(chart, width="stretch", key=f"chart-{name}", alt=alt_text)
+def show(
+    chart: alt.TopLevelMixin, data: pd.DataFrame, name: str, alt_text: str, legend: bool = False
+) -> None:
+    """A chart with buttons that save it and its data; name: of the files and of the element.
+
+    On the page it has no legend unless asked: `Look.legend` is one for all. In the files it has.
+    """
+    st.altair_chart(
+        chart if legend else _without_legend(chart),
+        width="stretch",
+        key=f"chart-{name}",
+        alt=alt_text,
+    )
     files = {
         "SVG": (lambda: _drawn(chart, "svg"), "image/svg+xml"),
         "PNG": (lambda: _drawn(chart, "png"), "image/png"),
@@ -188,6 +235,16 @@ def show(chart: alt.TopLevelMixin, data: pd.DataFrame, name: str, alt_text: str)
                 type="tertiary",
                 help=f"{name}.{kind.lower()}",
             )
+
+
+def _without_legend(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
+    bare = chart.copy(deep=True)
+    for layer in bare.layer:
+        for name in ("color", "shape", "strokeDash"):
+            channel = layer.encoding[name]
+            if channel is not alt.Undefined:
+                channel.legend = None
+    return bare
 
 
 def _drawn(chart: alt.TopLevelMixin, kind: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A response as Markdown: its maths is rendered, everything else is shown as it was written.
+"""Text as Markdown: the maths of a response is rendered, all else is shown as it was written.
 
 What a policy says is not trusted: nothing in it becomes an image, a link or a heading.
 """
@@ -6,6 +6,10 @@ What a policy says is not trusted: nothing in it becomes an image, a link or a h
 from __future__ import annotations
 
 import re
+
+import streamlit as st
+
+from suite.report import Report
 
 _MATHS = re.compile(
     r"\$\$(?P<display>[^$]+)\$\$|\\\[(?P<bracket>.+?)\\\]"
@@ -60,3 +64,9 @@ def _one_line(formula: str) -> str:
 
 def _escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text).replace("\n", "  \n")
+
+
+def show_table(report: Report) -> None:
+    """A report's cells as they are: "> 5" is no quotation."""
+    rows = [map(_escaped, row) for row in report.rows]
+    st.table([dict(zip(report.columns, row, strict=True)) for row in rows], hide_index=True)

@@ -185,7 +185,7 @@ def traces(
 ) -> pd.DataFrame:
     """Traces of the cells (of one model) over an axis of AXES.
 
-    Long ones are means of at most POINTS intervals of steps, at the last x of each.
+    Long ones are means of at most POINTS parts, intervals of steps, at the last x of each.
     """
     x, ends = "m.step", ""
     if axis != "step":
@@ -193,9 +193,11 @@ def traces(
     return frame(
         snapshot.path,
         f"""WITH own AS (
-                SELECT c.run, c.arm, c.seed, ceil(max(l.step) / {POINTS})::INTEGER AS width
+                SELECT c.run, c.arm, c.seed,
+                       ceil(max(max(l.step)) OVER () / {POINTS})::INTEGER AS width
                   FROM data.cells c JOIN data.latest l USING (run)
-                 WHERE c.matrix = $matrix AND $model IN ('', c.model) GROUP BY ALL),
+                 WHERE c.matrix = $matrix AND $model IN ('', c.model)
+                 GROUP BY c.run, c.arm, c.seed),
             near AS NOT MATERIALIZED (
                 SELECT t.run, t.metric, (t.step - 1) // o.width AS part, t.step, t.value
                   FROM data.traces t JOIN own o USING (run)),
@@ -204,7 +206,7 @@ def traces(
                  WHERE metric IN (SELECT unnest($names::VARCHAR[])) GROUP BY ALL),
             ends AS (
                 SELECT run, part, max(value) AS x FROM near WHERE metric = $axis GROUP BY ALL)
-            SELECT o.arm, o.seed, m.metric, {x} AS x, m.value
+            SELECT o.arm, o.seed, m.metric, m.part, {x} AS x, m.value
               FROM means m {ends} JOIN own o USING (run)
              ORDER BY o.arm, o.seed, m.metric, x""",
         {"matrix": matrix, "names": list(names), "axis": axis, "model": model},

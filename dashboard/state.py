@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ import streamlit as st
 from dashboard import queries, scores
 from dashboard.queries import Snapshot
 
-REFRESH_SECONDS = 1.0  # a snapshot that is not new costs next to nothing
+LOOK_SECONDS = 0.5  # between two looks for a new snapshot
+REFRESH_SECONDS = 1.0  # between two drawings of a view, at least
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,9 @@ def choice() -> Choice | None:
 def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
     """Draw a view and keep it up to date; without data, say what to do instead."""
 
-    @st.fragment(run_every=REFRESH_SECONDS)
+    @st.fragment  # what is chosen in a view draws that view alone
     def draw() -> None:
         now = choice()
-        if _appeared(now):
-            st.rerun()
         if now is None:
             nothing_yet()
         elif needs_scores and not now.benchmark:
@@ -90,7 +90,17 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
         else:
             body(now)
 
+    seen, begun = queries.snapshot(database()), time.monotonic()
     draw()
+    drawn = time.monotonic()
+    pause = max(REFRESH_SECONDS, drawn - begun)  # half of a busy machine's time at most
+
+    @st.fragment(run_every=LOOK_SECONDS)
+    def follow() -> None:
+        if queries.snapshot(database()) != seen and time.monotonic() - drawn >= pause:
+            st.rerun()
+
+    follow()
 
 
 def nothing_yet() -> None:
@@ -109,11 +119,3 @@ def nothing_yet() -> None:
         f"```\nsuite run matrix.yaml --db {path}\n```\n\n"
         "`suite plan matrix.yaml` says beforehand what that will cost."
     )
-
-
-def _appeared(now: Choice | None) -> bool:
-    """Whether the sidebar does not know a matrix or a benchmark that is there."""
-    seen = () if now is None else (now.matrix, *queries.matrices(now.snapshot), now.benchmark)
-    before = st.session_state.get("_seen")
-    st.session_state["_seen"] = seen
-    return before is not None and before != seen

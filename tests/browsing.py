@@ -11,6 +11,7 @@ import urllib.request
 from suite.bootstrap import browser
 
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
+VIEWS = ("", "compare", "entropy", "pass-at-k", "cost", "run", "sql")  # their addresses
 # Resolves when a run of the page's script that began after this has ended.
 _ANSWERED = """() => {
   const app = document.querySelector('[data-testid=stApp]');

@@ -19,7 +19,7 @@ import pytest
 
 from suite.cell import Workspace
 from suite.store import Store, connect
-from tests.browsing import READY, Visitor, chromium, dashboard
+from tests.browsing import READY, VIEWS, Visitor, chromium, dashboard
 from tests.hostile_sql import HEAVY, REFUSED, typeable
 from tests.running import suite
 
@@ -51,7 +51,6 @@ evaluate:
   pass_at: [1, 8]
   problems: {PROBLEMS}
 """
-VIEWS = ("", "compare", "entropy", "pass-at-k", "cost", "run", "sql")
 _WATCH = """() => {  // frames without the table of cells, and frames in which it is faded
   const cells = () => [...document.querySelectorAll('table')].at(-1) ?? null;
   window.seen = {frames: 0, gone: 0, faded: 0, table: cells()};

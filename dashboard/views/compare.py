@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
+from dashboard.maths import show_table
 from dashboard.state import Choice
 from suite.report import Report
 from suite.spending import UNITS
@@ -46,7 +47,7 @@ def _verdicts(choice: Choice, baseline: str, shown: list[str]) -> None:
 
 def _board(board: Report) -> None:
     st.subheader("Scores at the end of the budget")
-    st.table([dict(zip(board.columns, row, strict=True)) for row in board.rows], hide_index=True)
+    show_table(board)
     with st.expander("Notes"):
         st.markdown("\n".join(f"- {note}" for note in board.notes))
 
@@ -62,7 +63,8 @@ def _curves(choice: Choice, unit: str, ks: tuple[int, ...], shown: list[str]) ->
         st.info("A curve needs two evaluations of an arm; the table above needs one.")
         return
     look = charts.Look(queries.arms(choice.snapshot))
-    columns = st.columns(min(2, len(ks)))
+    look.legend(shown)
+    columns = st.columns(min(3, len(ks)))
     for place, k in enumerate(ks):
         with columns[place % len(columns)]:
             st.markdown(f"**pass@{k}**")

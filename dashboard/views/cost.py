@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
+from dashboard.maths import show_table
 from dashboard.state import Choice
 from suite.report import Report
 from suite.spending import UNITS
@@ -48,12 +49,13 @@ def _phases(choice: Choice) -> None:
         data.drop(columns="place"),
         f"{choice.matrix}-phases",
         "share of each phase in the charged GPU-hours of each arm",
+        legend=True,
     )
 
 
 def _table(report: Report, number: int) -> None:
     st.subheader(report.title)
-    st.table([dict(zip(report.columns, row, strict=True)) for row in report.rows], hide_index=True)
+    show_table(report)
     st.download_button(
         "CSV",
         report.csv(),

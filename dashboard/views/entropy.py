@@ -53,6 +53,7 @@ def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> N
     if data.empty:
         st.info("No step has been trained yet.")
         return
+    look.legend(shown)
     columns = st.columns(2)
     for place, name in enumerate(names):
         own = data[data.metric == name]
@@ -66,7 +67,9 @@ def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> N
                 f"{choice.matrix}-{name.replace('/', '-')}",
                 f"{title} of each arm over {queries.AXES[axis]}",
             )
-    st.caption(f"A line a seed; means of at most {queries.POINTS} intervals of steps.")
+    st.caption(
+        f"Lines: means over seeds, each seed fainter; at most {queries.POINTS} intervals of steps."
+    )
 
 
 def _against_score(choice: Choice, shown: list[str], look: charts.Look) -> None:
@@ -83,6 +86,7 @@ def _against_score(choice: Choice, shown: list[str], look: charts.Look) -> None:
     if data.empty:
         st.info("No evaluation has an entropy of this kind.")
         return
+    look.legend(shown)
     charts.show(
         charts.paths(data, look, shown, "entropy, nats a token", f"pass@{k}"),
         data,

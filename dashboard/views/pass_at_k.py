@@ -38,6 +38,7 @@ def _body(choice: Choice) -> None:
     look = charts.Look(queries.arms(choice.snapshot))
     own = data[data.arm.isin(shown)]
     if not own.empty:
+        look.legend(shown)
         charts.show(
             charts.pass_curves(own, look, shown),
             own,
