@@ -127,9 +127,9 @@ def subjects(snapshot: Snapshot, matrix: str) -> list[tuple[str, str]]:
 
 @cached
 def cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
-    """A row a cell: state, progress (a share of the budget), seconds left, cost.
+    """A row a cell: state, progress (a share of the budget), seconds in all and left, cost.
 
-    Seconds left follow from the budget spent between the first and the last step of the attempt
+    Seconds follow from the budget spent between the first and the last step of the attempt
     that runs, evaluations among them; unknown (NaN) before the second step.
     """
     found = frame(
@@ -149,6 +149,7 @@ def cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
                   coalesce(r.steps, 0) AS steps, coalesce(r.gpu_hours, 0) AS gpu_hours,
                   r.budget, r.budget_unit, coalesce(r.inert, false) AS inert,
                   least(coalesce(p.spent, 0), 1) AS progress,
+                  p.seconds / nullif(p.share, 0) AS seconds,
                   (1 - least(p.spent, 1)) * p.seconds / nullif(p.share, 0) AS seconds_left,
                   f.error
              FROM runs r LEFT JOIN pace p USING (run)

@@ -1,6 +1,6 @@
 """The child process of suite.sandbox: one statement, inside limits that the statement cannot lift.
 
-    python -I sandbox_child.py DB ROWS SECONDS MEMORY < statement
+    python -I sandbox_child.py DB ROWS SECONDS MEMORY SIZE < statement
 
 Run by its path, so that it imports nothing of the suite. What holds a statement, from the inside
 out: a read-only database without external access, its settings locked; DuckDB's own limits of time
@@ -23,7 +23,6 @@ import pyarrow as pa
 
 BATCH = 2048  # rows fetched at a time
 SLACK = 256 << 20  # bytes of address space beside DuckDB's own: stacks, arenas, Arrow
-RESULT_SHARE = 4  # a result may take this part of the memory
 
 
 class Status(IntEnum):
@@ -102,7 +101,8 @@ def answer(
 
 def main() -> Status:
     """Answer the statement on stdin; stdout is for the rows alone, whatever a library prints."""
-    db, rows, seconds, memory = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+    db, seconds = sys.argv[1], float(sys.argv[3])
+    rows, memory, size = (int(sys.argv[place]) for place in (2, 4, 5))
     sql, output = sys.stdin.buffer.read().decode(), os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
@@ -110,7 +110,7 @@ def main() -> Status:
         confine(memory)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, seconds + 1)
-        table, more = answer(connection, sql, rows, memory // RESULT_SHARE)
+        table, more = answer(connection, sql, rows, size)
         signal.setitimer(signal.ITIMER_REAL, 0)
         with os.fdopen(output, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)

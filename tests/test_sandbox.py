@@ -93,6 +93,12 @@ def test_rows_are_counted_off(db):
     assert len(query(db, "SELECT * FROM range(5000)", rows=4100).rows) == 4100
 
 
+def test_a_result_is_as_large_as_it_may_be(db):
+    assert len(query(db, "SELECT repeat('x', 1000000)", size=2 << 20).rows[0][0]) == 1_000_000
+    with pytest.raises(QueryError, match="over 2 MiB"):
+        query(db, "SELECT repeat('x', 3000000)", size=2 << 20)
+
+
 def test_nothing_but_rows_comes_out(db):
     result = query(db, "SELECT 1 AS a, NULL AS a, 'x' AS b, [1, 2] AS c, {'y': 0.5} AS d")
     assert result.columns == ["a", "a", "b", "c", "d"]

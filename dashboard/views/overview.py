@@ -64,11 +64,11 @@ def _numbers(cells: pd.DataFrame) -> None:
 
 
 def _left(cells: pd.DataFrame) -> str:
-    """Of the running cells at their pace; the queued ones as long as a whole one."""
+    """Of the running cells at their pace; of those without one yet at the mean of the others."""
     waiting = cells[cells.status.isin(["running", "queued"])]
     if waiting.empty:
         return "–"
-    whole = (cells.seconds_left / (1 - cells.progress))[cells.status == "running"].mean()
+    whole = cells.seconds.mean()
     if pd.isna(whole):
         return "not yet"
     side_by_side = max(1, (cells.status == "running").sum())

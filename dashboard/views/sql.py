@@ -8,7 +8,7 @@ from dashboard import state
 from suite.sandbox import QueryError, Result, query
 from suite.store import NoDatabase
 
-ROWS, SECONDS, MEMORY = 1000, 10.0, 1 << 30
+ROWS, SECONDS, MEMORY, SIZE = 1000, 10.0, 1 << 30, 16 << 20  # SIZE: bytes sent to a browser
 EXAMPLES = {
     "score at equal cost": """SELECT arm, seed, k, round(score, 3) AS score,
        round(low, 3) AS low, round(high, 3) AS high
@@ -35,9 +35,9 @@ def show() -> None:
         )  # fmt: skip
         asked = st.form_submit_button("Run", type="primary")
     st.caption(
-        f"Read-only, in a process of its own: at most {ROWS} rows, {SECONDS:g} s and "
-        f"{MEMORY >> 30} GiB. Views: runs, traces, evals, probes, benchmarks, pass_at_k, "
-        "leaderboard, gpu_hours_to_score."
+        f"Read-only, in a process of its own: at most {ROWS} rows of {SIZE >> 20} MiB in all, "
+        f"{SECONDS:g} s and {MEMORY >> 30} GiB. Views: runs, traces, evals, probes, benchmarks, "
+        "pass_at_k, leaderboard, gpu_hours_to_score."
     )
     if asked or st.query_params.get("sql"):
         _answer(text or "")
@@ -50,8 +50,9 @@ def _use_example() -> None:
 
 
 def _answer(text: str) -> None:
+    limits = {"rows": ROWS, "seconds": SECONDS, "memory": MEMORY, "size": SIZE}
     try:
-        result = query(state.database(), text, rows=ROWS, seconds=SECONDS, memory=MEMORY)
+        result = query(state.database(), text, **limits)
     except (QueryError, NoDatabase) as error:
         st.error(str(error))
         return
