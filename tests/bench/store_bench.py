@@ -17,7 +17,7 @@ after it, and with --browser PAINT seconds until a view of the dashboard has its
 
 import argparse
 import json
-import logging
+import os
 import random
 import statistics
 import sys
@@ -30,6 +30,7 @@ from typing import Any
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+os.environ.setdefault("STREAMLIT_LOGGER_LEVEL", "error")  # it misses its server
 
 from dashboard import queries, records, scores
 from dashboard.views.entropy import TITLES
@@ -38,7 +39,6 @@ from suite.cell import Cell, Workspace
 from suite.store import Store, connect
 from tests.browsing import VIEWS, Visitor, chromium, dashboard
 
-logging.getLogger("streamlit").setLevel(logging.ERROR)  # it misses its server
 INGEST, MEDIAN, PAINT = 200_000, 200.0, 3.0  # trace rows a second; milliseconds; seconds
 REPEATS = 9
 ARMS = ("grpo", "clip-higher", "entreg", "aent", "aepo")
