@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +95,8 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
                     f"pass@{k}",
                     with_interval(bought[arm], matched.rng(arm, k, "score")),
                     against.get(arm, ""),
-                    paid[arm].to_baseline,
-                    paid[arm].to_own,
+                    paid[arm].to_baseline.text,
+                    paid[arm].to_own.text,
                     with_interval(areas[arm], matched.rng(arm, k, "area")),
                 ]
             )
@@ -139,12 +140,21 @@ def _against(values: dict[str, NDArray], matched: Matched, k: int, what: str) ->
     }
 
 
+class Cost(NamedTuple):
+    """What a score cost with its 95 % interval, inf where it was not reached; and as text."""
+
+    found: float
+    low: float
+    high: float
+    text: str
+
+
 @dataclass(frozen=True)
 class Paid:
-    """What an arm paid for the baseline's best score and for its own, with intervals, as text."""
+    """What an arm paid for the baseline's best score and for its own."""
 
-    to_baseline: str
-    to_own: str
+    to_baseline: Cost
+    to_own: Cost
 
 
 def costs_to_best(matched: Matched, k: int) -> dict[str, Paid]:
@@ -165,14 +175,14 @@ def costs_to_best(matched: Matched, k: int) -> dict[str, Paid]:
         cost, score = curve.mean(k)
         cost_RC, score_RC = draws.curves(curve.cost, curve.scores(k))
         own, own_R = _best(curve, score), _best(curve, score_RC)
-        texts = []
+        found = []
         for one, many_R in ((goal, goal_R), (own, own_R)):
             resampled = [
                 cost_to(*pair, wanted)
                 for *pair, wanted in zip(cost_RC, score_RC, many_R, strict=True)
             ]
-            texts.append(_cost_text(cost, cost_to(cost, score, float(one)), resampled))
-        paid[curve.arm] = Paid(*texts)
+            found.append(_cost(cost, cost_to(cost, score, float(one)), resampled))
+        paid[curve.arm] = Paid(*found)
     return paid
 
 
@@ -181,8 +191,8 @@ def _best(curve: Curve, score: NDArray[np.float64]) -> NDArray[np.float64]:
     return score[..., curve.fraction > BASE].max(axis=-1)
 
 
-def _cost_text(cost_C: NDArray[np.float64], found: float, resampled: list[float]) -> str:
-    """ "0.004 [0.003, > 0.012]": censored where the arm's spending ended before the score came."""
+def _cost(cost_C: NDArray[np.float64], found: float, resampled: list[float]) -> Cost:
+    """As text "0.004 [0.003, > 0.012]": censored where the spending ended before the score came."""
     low, high = percentile([*resampled, found])
     low, high = min(low, found), max(high, found)
     bound = float(cost_C[-1])
@@ -193,7 +203,7 @@ def _cost_text(cost_C: NDArray[np.float64], found: float, resampled: list[float]
             return f"> {compact(bound)}"
         return f"≤ {compact(value)}" if value == first and first > 0 else compact(value)
 
-    return f"{text(found)} [{text(low)}, {text(high)}]"
+    return Cost(found, low, high, f"{text(found)} [{text(low)}, {text(high)}]")
 
 
 def _cost_notes(matched: Matched) -> list[str]:

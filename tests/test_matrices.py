@@ -32,7 +32,7 @@ PAPERS = [
     for path in sorted((FOLDER / paper).glob("*.yaml"))
     if path.stem != "base"
 ]
-EVERY = [*PAPERS, *sorted(FOLDER.glob("*.yaml"))]
+EVERY = [*PAPERS, *sorted(p for p in FOLDER.glob("*.yaml") if p.stem != "published")]
 TITLES = {"aent": "AEnt ", "aepo": "AEPO ", "clip": "CLIP"}
 HARDWARE = {"aent": (("A100", 4), ("A100", 8)), "aepo": (("A800", 8), ("A800", 16))}
 BY_DESIGN = {  # what arms differ in besides the method, because the experiment is about it

@@ -1,0 +1,368 @@
+"""`suite report --against`: our scores and costs beside those that a paper reports.
+
+Our intervals are those of the leaderboard and of `--cost`. The papers give none, so that a number
+of theirs outside ours is a difference, and one inside shows no more than that none was found.
+Settings are compared with those of the matrix that repeats the table and with the sampling that
+the paper names, run by run as they were stored.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from suite import matched, published, spending, stats, timings
+from suite.cell import Cell
+from suite.intake import as_json
+from suite.intervals import Interval
+from suite.ledger import SECONDS_PER_HOUR
+from suite.matrix import load_cells
+from suite.matrix_file import MatrixError
+from suite.published import AVERAGE, BASE, COSTS, PUBLISHED, Column, Table
+from suite.report import Report, Scores, scored
+from suite.shrink import SUFFIX
+from suite.store import connect
+from suite.text import compact
+
+Facts = dict[str, str]  # a setting by its name in a matrix -> its value as JSON
+
+NOT_COMPARED = {  # what changes neither a score nor what it is a score of
+    *("train.micro_batch_size", "train.rollout_micro_batch_size", "train.zero_stage"),
+    *("train.tensor_parallel_size", "train.gradient_checkpointing", "train.checkpoint_every"),
+    *("train.keep_checkpoints", "train.clip_diagnostics", "evaluate.probe_prompts"),
+    *("evaluate.benchmarks", "evaluate.pass_at", "evaluate.data_files"),
+}
+
+
+class Ours(NamedTuple):
+    """What we measured, as text; the ends of its interval where there is one (inf: not reached)."""
+
+    text: str
+    estimate: float
+    low: float | None = None
+    high: float | None = None
+
+
+def reports(
+    db: Path, matrix: str, path: Path = PUBLISHED, benchmark: str = "", model: str = ""
+) -> list[Report]:
+    """For each model of a matrix: ours beside theirs, and the settings that differ.
+
+    A rehearsal (`--shrink`) is shown with what its matrix would be compared with, and says so.
+    benchmark, model: only those; whatever is not of one benchmark is left out then.
+
+    Raises:
+        ValueError: nothing is published for that matrix; what there is is named.
+        MatrixError: the file, or a matrix that it names, has something wrong with it.
+    """
+    tables = published.load(path)
+    own = {name: t for name, t in tables.items() if t.matrix == matrix.removesuffix(SUFFIX)}
+    if not own:
+        names = ", ".join(dict.fromkeys(table.matrix for table in tables.values()))
+        raise ValueError(f"{path.name} has nothing for matrix {matrix!r}; it has {names}")
+    runs = _stored(db, matrix)
+    found = []
+    for each in dict.fromkeys(run.model for run in runs):
+        if not model or each == model:
+            ours = _Measured(db, matrix, each)
+            same = [run for run in runs if run.model == each]
+            found.append(_beside(ours, own, benchmark))
+            found.append(_settings(same, own, ours))
+    return found
+
+
+def comparable(matrix: str, model: str, tables: dict[str, Table]) -> str:
+    """Why nothing can be concluded from such a comparison; "" where something can."""
+    theirs = next(iter(tables.values())).model
+    if matrix.endswith(SUFFIX):
+        return (
+            f"NOT COMPARABLE: {matrix} is a rehearsal of a few steps with a tiny model and "
+            "problems of its own. It shows what the table will look like, and nothing else."
+        )
+    if Path(model).name != Path(theirs).name:
+        return f"NOT COMPARABLE: this is {Path(model).name}, theirs is {Path(theirs).name}."
+    return ""
+
+
+# Ours beside theirs -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a matrix measured with one model."""
+
+    db: Path
+    matrix: str
+    model: str
+
+    @property
+    def rehearsal(self) -> bool:
+        return self.matrix.endswith(SUFFIX)
+
+    @cached_property
+    def scores(self) -> dict[str, Scores]:
+        """By benchmark."""
+        with connect(self.db) as connection:
+            found = scored(connection, self.matrix)
+        return {one.benchmark: one for one in found if one.model == self.model}
+
+    @cached_property
+    def updates(self) -> dict[str, float]:
+        """GPU-hours of the update phase a step, by arm."""
+        spent: dict[str, list[float]] = {}
+        with connect(self.db) as connection:
+            rows = connection.execute(
+                "SELECT run, arm FROM data.cells WHERE matrix = ? AND model = ?",
+                [self.matrix, self.model],
+            ).fetchall()
+        arms = dict(rows)
+        for run in timings.read(self.db, self.matrix):
+            if run.run in arms and "update" in run.charged:
+                hours = run.charged["update"] * run.gpus / SECONDS_PER_HOUR
+                total = spent.setdefault(arms[run.run], [0.0, 0.0])
+                total[0] += hours
+                total[1] += run.steps
+        return {arm: hours / steps for arm, (hours, steps) in spent.items()}
+
+    def paid(self, benchmark: str) -> dict[str, matched.Paid]:
+        """What each arm paid for the best scores, in GPU-hours; {} before two evaluations."""
+        with connect(self.db) as connection:
+            found = spending.read(connection, self.matrix, benchmark, self.model, "gpu_hours")
+        if found is None or found.baseline.arm != "grpo":
+            return {}
+        return matched.costs_to_best(found, found.ks[0])
+
+    def score(self, arm: str, benchmark: str, k: int) -> Ours | None:
+        """pass@k of an arm; None where it was not scored. In a rehearsal whatever stands for it."""
+        stand_in = ""
+        scores = self.scores.get(benchmark)
+        if self.rehearsal and self.scores:
+            scores = next(iter(self.scores.values()))
+            k = max((one for one in scores.ks if one <= k), default=scores.ks[0])
+            stand_in = f" ({scores.benchmark}, pass@{k})"
+        found = _interval(scores, arm, k)
+        return found and Ours(_bracketed(found) + stand_in, *found)
+
+    def average(self, arm: str, benchmarks: tuple[str, ...], k: int) -> Ours | None:
+        """The mean over benchmarks; None unless each has been scored.
+
+        The variances of benchmarks add up where these share nothing but the arm, so the squared
+        distances of the ends do (Zou and Donner 2008). Several seeds are shared by all benchmarks:
+        then the distances themselves are added, which is the most that they can come to.
+        """
+        if self.rehearsal:
+            return self.score(arm, benchmarks[0], k)
+        found = [_interval(self.scores.get(name), arm, k) for name in benchmarks]
+        if None in found:
+            return None
+        ends = np.array([[one.estimate, one.low, one.high] for one in found if one])
+        middle = float(ends[:, 0].mean())
+        apart = np.abs(ends[:, 1:] - ends[:, :1])
+        one_seed = arm == BASE or len(self.scores[benchmarks[0]].seeds(arm)) == 1
+        total = np.sqrt((apart**2).sum(axis=0)) if one_seed else apart.sum(axis=0)
+        below, above = total / len(found)
+        whole = Interval(middle, max(middle - below, 0.0), min(middle + above, 1.0))
+        return Ours(_bracketed(whole), *whole)
+
+
+def _interval(scores: Scores | None, arm: str, k: int) -> Interval | None:
+    """As on the leaderboard; None where there is no such score."""
+    if scores is None or k not in scores.ks:
+        return None
+    if arm == BASE:
+        of, seeds = None, None
+        there = bool(scores.base)
+    else:
+        of, seeds = arm, scores.seeds(arm)
+        there = bool(seeds)
+    if not there:
+        return None
+    values = scores.of(of, k, seeds)
+    return stats.hierarchical_interval(values, rng=scores.rng(of, k, seeds))
+
+
+def _bracketed(found: Interval) -> str:
+    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _beside(ours: _Measured, tables: dict[str, Table], benchmark: str) -> Report:
+    """A row an arm and number of theirs."""
+    why_not = comparable(ours.matrix, ours.model, tables)
+    rows = []
+    for source, table in tables.items():
+        for arm, values in table.arms.items():
+            for column, value in zip(table.read(), values, strict=True):
+                for on, figure, own in _measured(ours, table, arm, column, benchmark):
+                    judged = _judged(own, value, bool(column.cost), bool(why_not))
+                    rows.append([arm, on, figure, *judged, source])
+    columns = ["arm", "on", "figure", "ours", "theirs", "difference", "theirs within ours"]
+    notes = [
+        "Brackets: ours, 95 % as on the leaderboard and under --cost. They speak of other problems "
+        "of the kind too; a repetition on these very problems would be inside more often than "
+        "that. The papers give no intervals.",
+        "Difference: ours less theirs; of a cost, relative to theirs.",
+    ]
+    if any(column.benchmark == AVERAGE for table in tables.values() for column in table.read()):
+        notes.append("average: the brackets of the benchmarks as if these were independent.")
+    papers = ", ".join(dict.fromkeys(f"arXiv {table.paper}" for table in tables.values()))
+    title = f"{ours.matrix}: against the published numbers ({papers}), {Path(ours.model).name}"
+    return Report(title, [*columns, "source"], rows, [why_not, *notes] if why_not else notes)
+
+
+def _measured(
+    ours: _Measured, table: Table, arm: str, column: Column, only: str
+) -> Iterator[tuple[str, str, Ours | None]]:
+    """(benchmark, figure, ours) for one number of theirs; a cost to a score has one a benchmark."""
+    figure = COSTS.get(column.cost, f"pass@{column.k}")
+    if column.benchmark == AVERAGE:
+        on = f"average of {len(table.average_of)}"
+        yield on, figure, ours.average(arm, table.average_of, column.k)
+    elif column.benchmark:
+        if ours.rehearsal or only in ("", column.benchmark):
+            yield column.benchmark, figure, ours.score(arm, column.benchmark, column.k)
+    elif column.cost == "update_gpu_hours_per_step":
+        hours = ours.updates.get(arm)
+        yield "", figure, None if hours is None else Ours(compact(hours), hours)
+    else:
+        for name in ours.scores or [""]:
+            if only in ("", name):
+                paid = ours.paid(name).get(arm) if name else None
+                to = paid and (
+                    paid.to_own if column.cost == "gpu_hours_to_own_best" else paid.to_baseline
+                )
+                yield name, figure, to and Ours(to.text, to.found, to.low, to.high)
+
+
+def _judged(own: Ours | None, theirs: float, is_cost: bool, not_comparable: bool) -> list[str]:
+    """Ours, theirs, their difference and whether theirs is in our interval."""
+    text = compact(theirs) if is_cost else f"{theirs:.4g}" if theirs % 0.001 else f"{theirs:.3f}"
+    if own is None:
+        return ["not measured", text, "", ""]
+    if not_comparable:
+        return [own.text, text, "", "not comparable"]
+    difference = own.estimate - theirs
+    apart = f"{difference / theirs:+.1%}" if is_cost else f"{difference:+.3f}"
+    within = ""
+    if own.low is not None and own.high is not None:
+        within = "yes" if own.low <= theirs <= own.high else "no"
+    return [own.text, text, apart if np.isfinite(difference) else "", within]
+
+
+# Settings that differ ---------------------------------------------------------------------------
+
+
+class _Run(NamedTuple):
+    arm: str
+    model: str
+    seed: int
+    facts: Facts
+
+
+def _stored(db: Path, matrix: str) -> list[_Run]:
+    """The runs of a matrix with the settings that they were started with."""
+    with connect(db) as connection:
+        rows = connection.execute(
+            """SELECT arm, model, seed, settings, train, evaluate, budget_unit, budget, resources
+                 FROM runs WHERE matrix = ? ORDER BY position""",
+            [matrix],
+        ).fetchall()
+    return [
+        _Run(
+            *(arm, model, seed),
+            _facts(model, *map(json.loads, (settings, train, evaluate, resources)), unit, budget),
+        )
+        for arm, model, seed, settings, train, evaluate, unit, budget, resources in rows
+    ]
+
+
+def _facts(
+    model: str,
+    settings: dict[str, Any],
+    train: dict[str, Any],
+    evaluate: dict[str, Any],
+    resources: dict[str, Any],
+    unit: str,
+    budget: float,
+) -> Facts:
+    """Every setting that can matter, under the name that it has in a matrix."""
+    limit = evaluate["max_new_tokens"] or train["max_new_tokens"]
+    found = {"model": model, f"budget.{unit}": float(budget), **settings}
+    for section, content in (
+        ("train", train),
+        ("evaluate", evaluate | {"max_new_tokens": limit}),
+        ("resources", resources),
+    ):
+        found |= {f"{section}.{name}": value for name, value in content.items()}
+    return {name: as_json(value) for name, value in found.items() if name not in NOT_COMPARED}
+
+
+def _of_cell(cell: Cell) -> Facts:
+    ((unit, budget),) = cell.budget.items()
+    return _facts(
+        *(cell.model, cell.settings, cell.train, cell.evaluate, cell.resources), unit, budget
+    )
+
+
+def _settings(runs: list[_Run], tables: dict[str, Table], ours: _Measured) -> Report:
+    """Where the runs depart from the matrix that repeats the tables, or from their sampling."""
+    table = next(iter(tables.values()))
+    cells = _cells(table)
+    there = {cell.arm: _of_cell(cell) | _said(tables) for cell in cells}
+    arms: dict[tuple[str, str, str], list[str]] = {}
+    for arm, facts in {run.arm: run.facts for run in runs}.items():
+        for name in there.get(arm, {}).keys() | facts.keys() if arm in there else ():
+            pair = facts.get(name, "–"), there[arm].get(name, "–")
+            if pair[0] != pair[1]:
+                arms.setdefault((name, *pair), []).append(arm)
+    seeds = [", ".join(map(str, sorted({x.seed for x in of}))) for of in (runs, cells)]
+    if seeds[0] != seeds[1]:
+        arms["seeds", seeds[0], seeds[1]] = list(there)
+    every = [arm for arm in dict.fromkeys(run.arm for run in runs) if arm in there]
+    rows = [
+        [name, _plain(one), _plain(other), "all" if set(who) >= set(every) else ", ".join(who)]
+        for (name, one, other), who in sorted(arms.items())
+    ]
+    notes = [] if rows else [f"No setting differs from those of {Path(table.file).name}."]
+    why_not = comparable(ours.matrix, ours.model, tables)
+    if why_not:
+        notes.insert(0, why_not)
+    told = dict.fromkeys(text for one in tables.values() for text in one.differs)
+    notes += [f"The matrix itself, against the paper: {text}." for text in told]
+    title = f"{ours.matrix}: settings that differ, {Path(ours.model).name}"
+    return Report(title, ["setting", "here", "there", "arms"], rows, notes)
+
+
+def _cells(table: Table) -> list[Cell]:
+    """Of the matrix that repeats a table."""
+    cells = load_cells(Path(table.file))
+    if cells[0].matrix != table.matrix:
+        name = cells[0].matrix
+        raise MatrixError([f"{table.file}: its name is {name!r}, not {table.matrix!r}"])
+    unknown = set(table.arms) - {cell.arm for cell in cells} - {BASE}
+    if unknown:
+        raise MatrixError([f"{table.file}: has no arm {', '.join(sorted(unknown))}"])
+    return cells
+
+
+def _said(tables: dict[str, Table]) -> Facts:
+    """The sampling that the papers name; tries where they are the same for all benchmarks."""
+    said: dict[str, Any] = {}
+    for table in tables.values():
+        given = table.sampling.model_dump(exclude_none=True)
+        tries = given.pop("tries", None)
+        counts = set(tries.values()) if isinstance(tries, dict) else {tries} - {None}
+        if len(counts) == 1:
+            given["samples"] = counts.pop()
+        said |= {f"evaluate.{name}": as_json(value) for name, value in given.items()}
+    return said
+
+
+def _plain(text: str) -> str:
+    """JSON as people write it."""
+    return "not set" if text == "null" else text.strip('"')
