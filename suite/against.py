@@ -8,36 +8,23 @@ the paper names, run by run as they were stored.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from suite import matched, published, spending, stats, timings
-from suite.cell import Cell
-from suite.intake import as_json
+from suite.departures import departures, stored
 from suite.intervals import Interval
 from suite.ledger import SECONDS_PER_HOUR
-from suite.matrix import load_cells
-from suite.matrix_file import MatrixError
 from suite.published import AVERAGE, BASE, COSTS, PUBLISHED, Column, Table
 from suite.report import Report, Scores, scored
 from suite.shrink import SUFFIX
 from suite.store import connect
 from suite.text import compact
-
-Facts = dict[str, str]  # a setting by its name in a matrix -> its value as JSON
-
-NOT_COMPARED = {  # what changes neither a score nor what it is a score of
-    *("train.micro_batch_size", "train.rollout_micro_batch_size", "train.zero_stage"),
-    *("train.tensor_parallel_size", "train.gradient_checkpointing", "train.checkpoint_every"),
-    *("train.keep_checkpoints", "train.clip_diagnostics", "evaluate.probe_prompts"),
-    *("evaluate.benchmarks", "evaluate.pass_at", "evaluate.data_files"),
-}
 
 
 class Ours(NamedTuple):
@@ -55,7 +42,7 @@ def reports(
     """For each model of a matrix: ours beside theirs, and the settings that differ.
 
     A rehearsal (`--shrink`) is shown with what its matrix would be compared with, and says so.
-    benchmark, model: only those; whatever is not of one benchmark is left out then.
+    benchmark, model: only those, and what is of several benchmarks or of none.
 
     Raises:
         ValueError: nothing is published for that matrix; what there is is named.
@@ -66,14 +53,15 @@ def reports(
     if not own:
         names = ", ".join(dict.fromkeys(table.matrix for table in tables.values()))
         raise ValueError(f"{path.name} has nothing for matrix {matrix!r}; it has {names}")
-    runs = _stored(db, matrix)
+    runs = stored(db, matrix)
     found = []
     for each in dict.fromkeys(run.model for run in runs):
         if not model or each == model:
             ours = _Measured(db, matrix, each)
             same = [run for run in runs if run.model == each]
             found.append(_beside(ours, own, benchmark))
-            found.append(_settings(same, own, ours))
+            why_not = comparable(matrix, each, own)
+            found.append(departures(matrix, same, own, [why_not] if why_not else []))
     return found
 
 
@@ -132,11 +120,16 @@ class _Measured:
 
     def paid(self, benchmark: str) -> dict[str, matched.Paid]:
         """What each arm paid for the best scores, in GPU-hours; {} before two evaluations."""
-        with connect(self.db) as connection:
-            found = spending.read(connection, self.matrix, benchmark, self.model, "gpu_hours")
-        if found is None or found.baseline.arm != "grpo":
-            return {}
-        return matched.costs_to_best(found, found.ks[0])
+        if benchmark not in self._paid:
+            with connect(self.db) as connection:
+                found = spending.read(connection, self.matrix, benchmark, self.model, "gpu_hours")
+            usable = found is not None and found.baseline.arm == "grpo"
+            self._paid[benchmark] = matched.costs_to_best(found, found.ks[0]) if usable else {}
+        return self._paid[benchmark]
+
+    @cached_property
+    def _paid(self) -> dict[str, dict[str, matched.Paid]]:
+        return {}
 
     def score(self, arm: str, benchmark: str, k: int) -> Ours | None:
         """pass@k of an arm; None where it was not scored. In a rehearsal whatever stands for it."""
@@ -252,117 +245,3 @@ def _judged(own: Ours | None, theirs: float, is_cost: bool, not_comparable: bool
     if own.low is not None and own.high is not None:
         within = "yes" if own.low <= theirs <= own.high else "no"
     return [own.text, text, apart if np.isfinite(difference) else "", within]
-
-
-# Settings that differ ---------------------------------------------------------------------------
-
-
-class _Run(NamedTuple):
-    arm: str
-    model: str
-    seed: int
-    facts: Facts
-
-
-def _stored(db: Path, matrix: str) -> list[_Run]:
-    """The runs of a matrix with the settings that they were started with."""
-    with connect(db) as connection:
-        rows = connection.execute(
-            """SELECT arm, model, seed, settings, train, evaluate, budget_unit, budget, resources
-                 FROM runs WHERE matrix = ? ORDER BY position""",
-            [matrix],
-        ).fetchall()
-    return [
-        _Run(
-            *(arm, model, seed),
-            _facts(model, *map(json.loads, (settings, train, evaluate, resources)), unit, budget),
-        )
-        for arm, model, seed, settings, train, evaluate, unit, budget, resources in rows
-    ]
-
-
-def _facts(
-    model: str,
-    settings: dict[str, Any],
-    train: dict[str, Any],
-    evaluate: dict[str, Any],
-    resources: dict[str, Any],
-    unit: str,
-    budget: float,
-) -> Facts:
-    """Every setting that can matter, under the name that it has in a matrix."""
-    limit = evaluate["max_new_tokens"] or train["max_new_tokens"]
-    found = {"model": model, f"budget.{unit}": float(budget), **settings}
-    for section, content in (
-        ("train", train),
-        ("evaluate", evaluate | {"max_new_tokens": limit}),
-        ("resources", resources),
-    ):
-        found |= {f"{section}.{name}": value for name, value in content.items()}
-    return {name: as_json(value) for name, value in found.items() if name not in NOT_COMPARED}
-
-
-def _of_cell(cell: Cell) -> Facts:
-    ((unit, budget),) = cell.budget.items()
-    return _facts(
-        *(cell.model, cell.settings, cell.train, cell.evaluate, cell.resources), unit, budget
-    )
-
-
-def _settings(runs: list[_Run], tables: dict[str, Table], ours: _Measured) -> Report:
-    """Where the runs depart from the matrix that repeats the tables, or from their sampling."""
-    table = next(iter(tables.values()))
-    cells = _cells(table)
-    there = {cell.arm: _of_cell(cell) | _said(tables) for cell in cells}
-    arms: dict[tuple[str, str, str], list[str]] = {}
-    for arm, facts in {run.arm: run.facts for run in runs}.items():
-        for name in there.get(arm, {}).keys() | facts.keys() if arm in there else ():
-            pair = facts.get(name, "–"), there[arm].get(name, "–")
-            if pair[0] != pair[1]:
-                arms.setdefault((name, *pair), []).append(arm)
-    seeds = [", ".join(map(str, sorted({x.seed for x in of}))) for of in (runs, cells)]
-    if seeds[0] != seeds[1]:
-        arms["seeds", seeds[0], seeds[1]] = list(there)
-    every = [arm for arm in dict.fromkeys(run.arm for run in runs) if arm in there]
-    rows = [
-        [name, _plain(one), _plain(other), "all" if set(who) >= set(every) else ", ".join(who)]
-        for (name, one, other), who in sorted(arms.items())
-    ]
-    notes = [] if rows else [f"No setting differs from those of {Path(table.file).name}."]
-    why_not = comparable(ours.matrix, ours.model, tables)
-    if why_not:
-        notes.insert(0, why_not)
-    told = dict.fromkeys(text for one in tables.values() for text in one.differs)
-    notes += [f"The matrix itself, against the paper: {text}." for text in told]
-    title = f"{ours.matrix}: settings that differ, {Path(ours.model).name}"
-    return Report(title, ["setting", "here", "there", "arms"], rows, notes)
-
-
-def _cells(table: Table) -> list[Cell]:
-    """Of the matrix that repeats a table."""
-    cells = load_cells(Path(table.file))
-    if cells[0].matrix != table.matrix:
-        name = cells[0].matrix
-        raise MatrixError([f"{table.file}: its name is {name!r}, not {table.matrix!r}"])
-    unknown = set(table.arms) - {cell.arm for cell in cells} - {BASE}
-    if unknown:
-        raise MatrixError([f"{table.file}: has no arm {', '.join(sorted(unknown))}"])
-    return cells
-
-
-def _said(tables: dict[str, Table]) -> Facts:
-    """The sampling that the papers name; tries where they are the same for all benchmarks."""
-    said: dict[str, Any] = {}
-    for table in tables.values():
-        given = table.sampling.model_dump(exclude_none=True)
-        tries = given.pop("tries", None)
-        counts = set(tries.values()) if isinstance(tries, dict) else {tries} - {None}
-        if len(counts) == 1:
-            given["samples"] = counts.pop()
-        said |= {f"evaluate.{name}": as_json(value) for name, value in given.items()}
-    return said
-
-
-def _plain(text: str) -> str:
-    """JSON as people write it."""
-    return "not set" if text == "null" else text.strip('"')

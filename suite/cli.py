@@ -319,6 +319,10 @@ def report(
     unit: Annotated[
         str, typer.Option(help="Of --cost: gpu_hours, tokens or steps; the budget's by default.")
     ] = "",
+    against: Annotated[
+        str,
+        typer.Option(help="Also beside what the papers report: `published`, or a file like it."),
+    ] = "",
 ) -> None:
     """Print the leaderboard: pass@k with intervals, entropy, length, GPU-hours, overshoot.
 
@@ -328,7 +332,7 @@ def report(
     from suite.reports import chosen
 
     spent = unit if cost or unit else None
-    _print_reports(_checked(chosen, Workspace(db), matrix, more, spent), markdown, csv)
+    _print_reports(_checked(chosen, Workspace(db), matrix, more, spent, against), markdown, csv)
 
 
 @app.command()
@@ -483,6 +487,8 @@ def _checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """`make(...)`, its ValueError as one line about bad input."""
     try:
         return make(*args, **kwargs)
+    except MatrixError:
+        raise  # has lines of its own
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 

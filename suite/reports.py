@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suite import matched, scorecard
+from suite import against, matched, published, scorecard
 from suite.cell import EVALUATION, Cell, Workspace
 from suite.details import details
 from suite.lab.outcome import names as lab_experiments
@@ -10,17 +10,22 @@ from suite.report import Report, leaderboard, matrices
 
 
 def chosen(
-    workspace: Workspace, name: str = "", more: bool = False, cost: str | None = None
+    workspace: Workspace,
+    name: str = "",
+    more: bool = False,
+    cost: str | None = None,
+    papers: str = "",
 ) -> list[Report]:
     """The tables of a matrix, of all evaluations (`eval`), or of the evaluation with that id.
 
     Without a name: the latest matrix, or the evaluations where there is none; logs of other
     trainers only where there is nothing else. A matrix of which nothing has been evaluated yet has
     no tables. `cost` adds those of matched compute, in that unit
-    ("": the budget's).
+    ("": the budget's). `papers` adds the numbers of that file ("published": ours) beside ours.
 
     Raises:
-        ValueError: nothing goes by that name; what there is is named.
+        ValueError: nothing goes by that name, or is published for it; what there is is named.
+        MatrixError: something is wrong with the file of published numbers.
     """
     db = workspace.db
     in_lab = lab_experiments(db)
@@ -32,8 +37,12 @@ def chosen(
     latest = [matrix for matrix in known if matrix in trained or not evaluated]
     wanted = name or [*latest, EVALUATION][0]
     if wanted in known:
+        beside = against.reports(db, wanted, published.find(papers)) if papers else []
         tables = leaderboard(db, wanted) + (details(db, wanted) if more else [])
-        return tables + ([] if cost is None else matched.reports(db, wanted, cost or None))
+        tables += [] if cost is None else matched.reports(db, wanted, cost or None)
+        return tables + beside
+    if papers and wanted in (EVALUATION, *evaluated):
+        raise ValueError(f"--against compares a matrix, and {wanted!r} is none")
     if wanted in evaluated:
         return scorecard.card(db, Cell.load(workspace.cell(wanted) / "cell.json"), more)
     if wanted == EVALUATION and evaluated:

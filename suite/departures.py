@@ -1,0 +1,143 @@
+"""Where stored runs depart from the matrix that repeats a paper's table, or from its sampling.
+
+The comparison is between settings alone. What the matrix itself cannot share with its paper is
+told by the table (`differs`), as text.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from suite.cell import Cell
+from suite.intake import as_json
+from suite.matrix import load_cells
+from suite.matrix_file import MatrixError
+from suite.published import BASE, Table
+from suite.report import Report
+from suite.store import connect
+
+Facts = dict[str, str]  # a setting by its name in a matrix -> its value as JSON
+
+NOT_COMPARED = {  # what changes neither a score nor what it is a score of
+    *("train.micro_batch_size", "train.rollout_micro_batch_size", "train.zero_stage"),
+    *("train.tensor_parallel_size", "train.gradient_checkpointing", "train.checkpoint_every"),
+    *("train.keep_checkpoints", "train.clip_diagnostics", "evaluate.probe_prompts"),
+    *("evaluate.benchmarks", "evaluate.pass_at", "evaluate.data_files"),
+}
+
+
+class Run(NamedTuple):
+    """A stored run, as far as its settings go."""
+
+    arm: str
+    model: str
+    seed: int
+    facts: Facts
+
+
+def stored(db: Path, matrix: str) -> list[Run]:
+    """The runs of a matrix with the settings that they were started with."""
+    with connect(db) as connection:
+        rows = connection.execute(
+            """SELECT arm, model, seed, settings, train, evaluate, budget_unit, budget, resources
+                 FROM runs WHERE matrix = ? ORDER BY position""",
+            [matrix],
+        ).fetchall()
+    return [
+        Run(
+            *(arm, model, seed),
+            _facts(model, *map(json.loads, (settings, train, evaluate, resources)), unit, budget),
+        )
+        for arm, model, seed, settings, train, evaluate, unit, budget, resources in rows
+    ]
+
+
+def _facts(
+    model: str,
+    settings: dict[str, Any],
+    train: dict[str, Any],
+    evaluate: dict[str, Any],
+    resources: dict[str, Any],
+    unit: str,
+    budget: float,
+) -> Facts:
+    """Every setting that can matter, under the name that it has in a matrix."""
+    limit = evaluate["max_new_tokens"] or train["max_new_tokens"]
+    found = {"model": model, f"budget.{unit}": float(budget), **settings}
+    for section, content in (
+        ("train", train),
+        ("evaluate", evaluate | {"max_new_tokens": limit}),
+        ("resources", resources),
+    ):
+        found |= {f"{section}.{name}": value for name, value in content.items()}
+    return {name: as_json(value) for name, value in found.items() if name not in NOT_COMPARED}
+
+
+def _of_cell(cell: Cell) -> Facts:
+    ((unit, budget),) = cell.budget.items()
+    return _facts(
+        *(cell.model, cell.settings, cell.train, cell.evaluate, cell.resources), unit, budget
+    )
+
+
+def departures(matrix: str, runs: list[Run], tables: dict[str, Table], notes: list[str]) -> Report:
+    """A row a setting; runs: of one model, at least one; notes: what is to be said first.
+
+    Raises:
+        MatrixError: the matrix that repeats the tables is not what they say, or has a problem.
+    """
+    table = next(iter(tables.values()))
+    cells = _cells(table)
+    there = {cell.arm: _of_cell(cell) | _said(tables) for cell in cells}
+    arms: dict[tuple[str, str, str], list[str]] = {}
+    for arm, facts in {run.arm: run.facts for run in runs}.items():
+        for name in there.get(arm, {}).keys() | facts.keys() if arm in there else ():
+            pair = facts.get(name, "–"), there[arm].get(name, "–")
+            if pair[0] != pair[1]:
+                arms.setdefault((name, *pair), []).append(arm)
+    seeds = [", ".join(map(str, sorted({x.seed for x in of}))) for of in (runs, cells)]
+    if seeds[0] != seeds[1]:
+        arms["seeds", seeds[0], seeds[1]] = list(there)
+    every = [arm for arm in dict.fromkeys(run.arm for run in runs) if arm in there]
+    rows = [
+        [name, _plain(one), _plain(other), "all" if set(who) >= set(every) else ", ".join(who)]
+        for (name, one, other), who in sorted(arms.items())
+    ]
+    none = [] if rows else [f"No setting differs from those of {Path(table.file).name}."]
+    told = dict.fromkeys(text for one in tables.values() for text in one.differs)
+    itself = [f"The matrix itself, against the paper: {text}." for text in told]
+    title = f"{matrix}: settings that differ, {Path(runs[0].model).name}"
+    columns = ["setting", "here", "there", "arms"]
+    return Report(title, columns, rows, [*notes, *none, *itself])
+
+
+def _cells(table: Table) -> list[Cell]:
+    """Of the matrix that repeats a table."""
+    cells = load_cells(Path(table.file))
+    if cells[0].matrix != table.matrix:
+        name = cells[0].matrix
+        raise MatrixError([f"{table.file}: its name is {name!r}, not {table.matrix!r}"])
+    unknown = set(table.arms) - {cell.arm for cell in cells} - {BASE}
+    if unknown:
+        raise MatrixError([f"{table.file}: has no arm {', '.join(sorted(unknown))}"])
+    return cells
+
+
+def _said(tables: dict[str, Table]) -> Facts:
+    """The sampling that the papers name; tries where they are the same for all benchmarks."""
+    said: dict[str, Any] = {}
+    for table in tables.values():
+        given = table.sampling.model_dump(exclude_none=True)
+        tries = given.pop("tries", None)
+        counts = set(tries.values()) if isinstance(tries, dict) else {tries} - {None}
+        if len(counts) == 1:
+            given["samples"] = counts.pop()
+        said |= {f"evaluate.{name}": as_json(value) for name, value in given.items()}
+    return said
+
+
+def _plain(text: str) -> str:
+    """JSON as people write it."""
+    return "not set" if text == "null" else text.strip('"')
