@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from dashboard.queries import Snapshot, cached, frame, reading
-from suite import matched, report, spending, stats
+from suite import against, matched, published, report, spending, stats
 from suite.headline import headline
 from suite.report import Report, Scores
 
@@ -143,6 +143,22 @@ def base_verdicts(subject: Subject, k: int) -> dict[str, str]:
 def costs(subject: Subject, unit: str) -> list[Report]:
     """The tables of `suite report --cost`. Raises ValueError when the unit was not recorded."""
     return matched.reports(Path(subject.path), subject.matrix, unit)
+
+
+@cached
+def beside_published(subject: Subject) -> list[Report]:
+    """Ours beside the numbers of `matrices/published.yaml`, and the settings that differ.
+
+    Empty where nothing is published for the matrix.
+    """
+    if not published.of(subject.matrix, published.load()):
+        return []
+    return against.reports(
+        Path(subject.path),
+        subject.matrix,
+        benchmark=subject.benchmark,
+        model=subject.model,
+    )
 
 
 @cached

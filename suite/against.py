@@ -49,7 +49,7 @@ def reports(
         MatrixError: the file, or a matrix that it names, has something wrong with it.
     """
     tables = published.load(path)
-    own = {name: t for name, t in tables.items() if t.matrix == matrix.removesuffix(SUFFIX)}
+    own = published.of(matrix, tables)
     if not own:
         names = ", ".join(dict.fromkeys(table.matrix for table in tables.values()))
         raise ValueError(f"{path.name} has nothing for matrix {matrix!r}; it has {names}")
@@ -234,7 +234,13 @@ def _measured(
 
 def _judged(own: Ours | None, theirs: float, is_cost: bool, not_comparable: bool) -> list[str]:
     """Ours, theirs, their difference and whether theirs is in our interval."""
-    text = compact(theirs) if is_cost else f"{theirs:.4g}" if theirs % 0.001 else f"{theirs:.3f}"
+    text = (
+        compact(theirs)
+        if is_cost
+        else f"{theirs:.3f}"
+        if round(theirs, 3) == theirs
+        else f"{theirs:.4f}"
+    )
     if own is None:
         return ["not measured", text, "", ""]
     if not_comparable:

@@ -20,6 +20,7 @@ from suite.store import connect
 
 Facts = dict[str, str]  # a setting by its name in a matrix -> its value as JSON
 
+LONGEST = 60  # characters of a value that are shown
 NOT_COMPARED = {  # what changes neither a score nor what it is a score of
     *("train.micro_batch_size", "train.rollout_micro_batch_size", "train.zero_stage"),
     *("train.tensor_parallel_size", "train.gradient_checkpointing", "train.checkpoint_every"),
@@ -65,7 +66,11 @@ def _facts(
 ) -> Facts:
     """Every setting that can matter, under the name that it has in a matrix."""
     limit = evaluate["max_new_tokens"] or train["max_new_tokens"]
-    found = {"model": model, f"budget.{unit}": float(budget), **settings}
+    found = {
+        "model": model,
+        f"budget.{unit}": int(budget) if budget == int(budget) else budget,
+        **settings,
+    }
     for section, content in (
         ("train", train),
         ("evaluate", evaluate | {"max_new_tokens": limit}),
@@ -139,5 +144,6 @@ def _said(tables: dict[str, Table]) -> Facts:
 
 
 def _plain(text: str) -> str:
-    """JSON as people write it."""
-    return "not set" if text == "null" else text.strip('"')
+    """JSON as people write it, cut where it is long."""
+    plain = "not set" if text == "null" else text.strip('"')
+    return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…"

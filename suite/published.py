@@ -17,6 +17,7 @@ from benchmarks.catalogue import known
 from suite.matrix import _at, _explain, _location, _Reader
 from suite.matrix_file import MatrixError
 from suite.schema import Positive, Section
+from suite.shrink import SUFFIX
 
 PUBLISHED = Path(__file__).parent.parent / "matrices" / "published.yaml"
 BASE = "base"  # the row of the untrained model
@@ -71,6 +72,11 @@ def load(path: Path = PUBLISHED) -> dict[str, Table]:
         MatrixError: whatever is wrong with the file, with its lines.
     """
     return _PublishedReader(path).tables()
+
+
+def of(matrix: str, tables: dict[str, Table]) -> dict[str, Table]:
+    """Those that a matrix repeats, or that it rehearses (`--shrink`)."""
+    return {name: t for name, t in tables.items() if t.matrix == matrix.removesuffix(SUFFIX)}
 
 
 def find(name: str) -> Path:

@@ -2,10 +2,12 @@
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import charts, queries
 from dashboard.maths import as_markdown
@@ -13,8 +15,11 @@ from dashboard.views.pass_at_k import crossings
 from suite import outside, viewer
 from suite.cell import Workspace
 from suite.matrix import load_cells
+from suite.published import PUBLISHED
+from suite.shrink import shrunk
 from suite.spool import Spool
 from suite.store import Store
+from tests.test_against import database
 
 
 @pytest.mark.parametrize(
@@ -149,3 +154,47 @@ def test_it_is_served_to_this_machine_unless_it_is_exposed_on_purpose(tmp_path):
     exposed = viewer.command(tmp_path / "runs.db", "0.0.0.0", 80)
     assert "--server.address=0.0.0.0" in exposed
     assert not any("allowedHosts" in option for option in exposed)
+
+
+def _compare():
+    from dashboard.views import compare
+
+    compare.show()
+
+
+def _compared(db, monkeypatch):
+    """The Compare view as it is drawn, without a browser."""
+    monkeypatch.setattr(sys, "argv", ["app.py", "--db", str(db)])
+    view = AppTest.from_function(_compare, default_timeout=60).run()
+    assert not view.exception
+    return view
+
+
+def test_a_papers_matrix_is_compared_with_the_paper(tmp_path, monkeypatch):
+    """grpo solves half of seven benchmarks where the paper reports .6777."""
+    cells = load_cells(PUBLISHED.parent / "aepo" / "table1-qwen3-4b.yaml")
+    correct = {"grpo": [4, 12, 20], "aepo": [4, 20, 24]}
+    view = _compared(database(tmp_path, cells, correct, samples=32), monkeypatch)
+    assert "Beside what the paper reports" in [one.value for one in view.subheader]
+    (beside,) = [one.value for one in view.table if "theirs" in one.value.columns]
+    row = beside.set_index("arm").loc["grpo"]
+    assert row["ours"].startswith("0.499 [") and row["theirs"] == "0.6777"
+    assert row["on"] == "average of 7" and row["theirs within ours"] == "no"
+    assert view.expander[0].label == "Settings that differ: 0"
+
+
+def test_a_rehearsal_is_marked_on_the_page(tmp_path, monkeypatch):
+    cells = shrunk(load_cells(PUBLISHED.parent / "aepo" / "table2.yaml"))
+    db = database(tmp_path, cells, {"grpo": [4, 20], "aepo": [4, 30]}, samples=8)
+    view = _compared(db, monkeypatch)
+    assert any(one.value.startswith("NOT COMPARABLE") for one in view.caption)
+    (settings,) = [one.value for one in view.table if "there" in one.value.columns]
+    assert "train.lr" in list(settings.setting)
+
+
+def test_a_matrix_of_ones_own_has_no_such_table(tmp_path, monkeypatch):
+    cells = load_cells(PUBLISHED.parent / "aepo-embedded.yaml")
+    correct = {cell.arm: [4, 20] for cell in cells}
+    view = _compared(database(tmp_path, cells, correct, samples=64), monkeypatch)
+    assert "Beside what the paper reports" not in [one.value for one in view.subheader]
+    assert len(view.table) > 0

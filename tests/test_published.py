@@ -131,7 +131,7 @@ tables:
 @pytest.mark.parametrize(
     ("good", "bad", "line", "said"),
     [
-        ("aime24 pass@1", "aime2 pass@1", 8, "did you mean 'aime24'?"),
+        ("aime24 pass@1", "aime_24 pass@1", 8, "did you mean 'aime24'?"),
         ("aime24 pass@1", "aime24", 8, "neither BENCHMARK pass@K nor one of"),
         ("aime24 pass@1", "average pass@1", 8, "Give average_of"),
         ("[aime24 pass@1,", "[aime24 pass@1, aime24 pass@1,", 8, "the same column twice"),

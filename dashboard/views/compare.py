@@ -26,9 +26,13 @@ def _body(choice: Choice) -> None:
         "Against", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
     )
     shown = right.multiselect("Arms", arms, default=arms, key="arms", bind="query-params")
-    verdicts, curves, end = (st.container() for _ in range(3))  # a part that grows moves no other
+    verdicts, papers, curves, end = (
+        st.container() for _ in range(4)
+    )  # a part that grows moves no other
     with verdicts:
         _verdicts(choice, baseline, shown)
+    with papers:
+        _published(scores.beside_published(choice.subject))
     with curves:
         _curves(choice, unit or "gpu_hours", tuple(ks), [arm for arm in arms if arm in shown])
     with end:
@@ -43,6 +47,20 @@ def _verdicts(choice: Choice, baseline: str, shown: list[str]) -> None:
         st.subheader(f"Less {baseline}'s score, on the same problems")
         st.table(table[table.arm.isin(shown)], hide_index=True)
         st.caption(" ".join(notes))
+
+
+def _published(found: list[Report]) -> None:
+    """Nothing for a matrix that repeats no table of a paper."""
+    if not found:
+        return
+    beside, settings = found
+    st.subheader("Beside what the paper reports")
+    show_table(beside)
+    st.caption(" ".join(beside.notes))
+    with st.expander(f"Settings that differ: {len(settings.rows)}"):
+        if settings.rows:
+            show_table(settings)
+        st.markdown("\n".join(f"- {note}" for note in settings.notes))
 
 
 def _board(board: Report) -> None:
