@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from suite.cell import Cell
 from suite.intake import as_json
@@ -17,6 +17,7 @@ from suite.matrix_file import MatrixError
 from suite.published import BASE, Table
 from suite.report import Report
 from suite.store import connect
+from suite.text import compact
 
 Facts = dict[str, str]  # a setting by its name in a matrix -> its value as JSON
 
@@ -29,65 +30,42 @@ NOT_COMPARED = {  # what changes neither a score nor what it is a score of
 }
 
 
-class Run(NamedTuple):
-    """A stored run, as far as its settings go."""
-
-    arm: str
-    model: str
-    seed: int
-    facts: Facts
-
-
-def stored(db: Path, matrix: str) -> list[Run]:
-    """The runs of a matrix with the settings that they were started with."""
+def stored(db: Path, matrix: str) -> list[Cell]:
+    """The runs of a matrix as the cells that they were started as, without identities."""
     with connect(db) as connection:
         rows = connection.execute(
-            """SELECT arm, model, seed, settings, train, evaluate, budget_unit, budget, resources
+            """SELECT arm, algorithm, model, seed, budget_unit, budget, settings, train, evaluate,
+                      resources
                  FROM runs WHERE matrix = ? ORDER BY position""",
             [matrix],
         ).fetchall()
-    return [
-        Run(
-            *(arm, model, seed),
-            _facts(model, *map(json.loads, (settings, train, evaluate, resources)), unit, budget),
+    cells = []
+    for arm, algorithm, model, seed, unit, limit, *texts in rows:
+        settings, train, evaluate, resources = map(json.loads, texts)
+        cells.append(
+            Cell(
+                *(matrix, arm, algorithm, settings, model, seed, train, evaluate),
+                *({unit: limit}, resources, {}),
+            )
         )
-        for arm, model, seed, settings, train, evaluate, unit, budget, resources in rows
-    ]
+    return cells
 
 
-def _facts(
-    model: str,
-    settings: dict[str, Any],
-    train: dict[str, Any],
-    evaluate: dict[str, Any],
-    resources: dict[str, Any],
-    unit: str,
-    budget: float,
-) -> Facts:
+def _facts(cell: Cell) -> Facts:
     """Every setting that can matter, under the name that it has in a matrix."""
-    limit = evaluate["max_new_tokens"] or train["max_new_tokens"]
-    found = {
-        "model": model,
-        f"budget.{unit}": int(budget) if budget == int(budget) else budget,
-        **settings,
-    }
+    limit = cell.evaluate["max_new_tokens"] or cell.train["max_new_tokens"]
+    found = {"model": cell.model, "algorithm": cell.algorithm, **cell.settings}
     for section, content in (
-        ("train", train),
-        ("evaluate", evaluate | {"max_new_tokens": limit}),
-        ("resources", resources),
+        ("budget", {unit: compact(value) for unit, value in cell.budget.items()}),
+        ("train", cell.train),
+        ("evaluate", cell.evaluate | {"max_new_tokens": limit}),
+        ("resources", cell.resources),
     ):
         found |= {f"{section}.{name}": value for name, value in content.items()}
     return {name: as_json(value) for name, value in found.items() if name not in NOT_COMPARED}
 
 
-def _of_cell(cell: Cell) -> Facts:
-    ((unit, budget),) = cell.budget.items()
-    return _facts(
-        *(cell.model, cell.settings, cell.train, cell.evaluate, cell.resources), unit, budget
-    )
-
-
-def departures(matrix: str, runs: list[Run], tables: dict[str, Table], notes: list[str]) -> Report:
+def departures(matrix: str, runs: list[Cell], tables: dict[str, Table], notes: list[str]) -> Report:
     """A row a setting; runs: of one model, at least one; notes: what is to be said first.
 
     Raises:
@@ -95,9 +73,9 @@ def departures(matrix: str, runs: list[Run], tables: dict[str, Table], notes: li
     """
     table = next(iter(tables.values()))
     cells = _cells(table)
-    there = {cell.arm: _of_cell(cell) | _said(tables) for cell in cells}
+    there = {cell.arm: _facts(cell) | _said(tables) for cell in cells}
     arms: dict[tuple[str, str, str], list[str]] = {}
-    for arm, facts in {run.arm: run.facts for run in runs}.items():
+    for arm, facts in {run.arm: _facts(run) for run in runs}.items():
         for name in there.get(arm, {}).keys() | facts.keys() if arm in there else ():
             pair = facts.get(name, "–"), there[arm].get(name, "–")
             if pair[0] != pair[1]:

@@ -328,6 +328,24 @@ def test_three_papers_shrunk_run_through_the_real_stack(rehearsal):
 
 
 @pytest.mark.stack
+def test_a_rehearsal_is_laid_beside_the_paper_and_said_to_mean_nothing(rehearsal):
+    for matrix, row in (
+        ("aent-table1a-shrunk", r"^\| aent \| aime24 \| pass@1 \| 0\.\d+ .*\| 0\.217 \|"),
+        (
+            "aent-table1a-shrunk",
+            r"^\| grpo \|  \| GPU-hours to update, a step \| [\d.e-]+ \| 0.234",
+        ),
+        ("aepo-table1-qwen3-4b-shrunk", r"^\| aepo \| average of 7 \| .* \| 0\.692 \|"),
+    ):
+        file = rehearsal[0].with_name("report.md")
+        options = ["--db", str(rehearsal[0]), "--against", "published", "--markdown", str(file)]
+        ran = CliRunner().invoke(app, ["report", matrix, *options])
+        assert ran.exit_code == 0, ran.output
+        assert re.search(row, file.read_text(), re.MULTILINE), file.read_text()
+        assert "NOT COMPARABLE" in file.read_text()
+
+
+@pytest.mark.stack
 def test_matrices_that_can_share_a_start_of_the_stack_do(rehearsal):
     """AEnt and AEPO have four optimizer steps, CLIP two and random rewards: two starts."""
     with connect(rehearsal[0]) as connection:

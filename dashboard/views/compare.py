@@ -26,9 +26,8 @@ def _body(choice: Choice) -> None:
         "Against", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
     )
     shown = right.multiselect("Arms", arms, default=arms, key="arms", bind="query-params")
-    verdicts, papers, curves, end = (
-        st.container() for _ in range(4)
-    )  # a part that grows moves no other
+    # A part that grows moves no other.
+    verdicts, papers, curves, end = (st.container() for _ in range(4))
     with verdicts:
         _verdicts(choice, baseline, shown)
     with papers:
