@@ -17,10 +17,10 @@ from suite.matrix_file import MatrixError
 from suite.published import BASE, Table
 from suite.report import Report
 from suite.store import connect
-from suite.text import compact
 
 Facts = dict[str, str]  # a setting by its name in a matrix -> its value as JSON
 
+ABSENT = "–"
 LONGEST = 60  # characters of a value that are shown
 NOT_COMPARED = {  # what changes neither a score nor what it is a score of
     *("train.micro_batch_size", "train.rollout_micro_batch_size", "train.zero_stage"),
@@ -56,7 +56,7 @@ def _facts(cell: Cell) -> Facts:
     limit = cell.evaluate["max_new_tokens"] or cell.train["max_new_tokens"]
     found = {"model": cell.model, "algorithm": cell.algorithm, **cell.settings}
     for section, content in (
-        ("budget", {unit: compact(value) for unit, value in cell.budget.items()}),
+        ("budget", {unit: f"{value:g}" for unit, value in cell.budget.items()}),
         ("train", cell.train),
         ("evaluate", cell.evaluate | {"max_new_tokens": limit}),
         ("resources", cell.resources),
@@ -74,12 +74,7 @@ def departures(matrix: str, runs: list[Cell], tables: dict[str, Table], notes: l
     table = next(iter(tables.values()))
     cells = _cells(table)
     there = {cell.arm: _facts(cell) | _said(tables) for cell in cells}
-    arms: dict[tuple[str, str, str], list[str]] = {}
-    for arm, facts in {run.arm: _facts(run) for run in runs}.items():
-        for name in there.get(arm, {}).keys() | facts.keys() if arm in there else ():
-            pair = facts.get(name, "–"), there[arm].get(name, "–")
-            if pair[0] != pair[1]:
-                arms.setdefault((name, *pair), []).append(arm)
+    arms = _apart({run.arm: _facts(run) for run in runs if run.arm in there}, there)
     seeds = [", ".join(map(str, sorted({x.seed for x in of}))) for of in (runs, cells)]
     if seeds[0] != seeds[1]:
         arms["seeds", seeds[0], seeds[1]] = list(there)
@@ -94,6 +89,19 @@ def departures(matrix: str, runs: list[Cell], tables: dict[str, Table], notes: l
     title = f"{matrix}: settings that differ, {Path(runs[0].model).name}"
     columns = ["setting", "here", "there", "arms"]
     return Report(title, columns, rows, [*notes, *none, *itself])
+
+
+def _apart(
+    here: dict[str, Facts], there: dict[str, Facts]
+) -> dict[tuple[str, str, str], list[str]]:
+    """(setting, value here, value there) -> the arms of `here` of which it is so."""
+    arms: dict[tuple[str, str, str], list[str]] = {}
+    for arm, facts in here.items():
+        for name in there[arm].keys() | facts.keys():
+            pair = facts.get(name, ABSENT), there[arm].get(name, ABSENT)
+            if pair[0] != pair[1]:
+                arms.setdefault((name, *pair), []).append(arm)
+    return arms
 
 
 def _cells(table: Table) -> list[Cell]:
