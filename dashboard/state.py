@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,7 @@ import streamlit as st
 from dashboard import queries, scores
 from dashboard.queries import Snapshot
 
-LOOK_SECONDS = 0.3  # between two looks for a new snapshot
-REFRESH_SECONDS = 0.75  # between two drawings of a view, at least
-REFRESH_SHARE = 2 / 3  # of the time at most goes into drawing, however busy the machine
+REFRESH_SECONDS = 1.0  # between two drawings of a view
 
 
 @dataclass(frozen=True)
@@ -81,9 +78,11 @@ def choice() -> Choice | None:
 def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
     """Draw a view and keep it up to date; without data, say what to do instead."""
 
-    @st.fragment  # what is chosen in a view draws that view alone
+    @st.fragment(run_every=REFRESH_SECONDS)
     def draw() -> None:
         now = choice()
+        if _appeared(now):
+            st.rerun()
         if now is None:
             nothing_yet()
         elif needs_scores and not now.benchmark:
@@ -91,17 +90,7 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
         else:
             body(now)
 
-    seen, begun = queries.snapshot(database()), time.monotonic()
     draw()
-    took = time.monotonic() - begun
-    due = begun + max(REFRESH_SECONDS, took / REFRESH_SHARE)
-
-    @st.fragment(run_every=LOOK_SECONDS)
-    def follow() -> None:
-        if queries.snapshot(database()) != seen and time.monotonic() >= due:
-            st.rerun()
-
-    follow()
 
 
 def nothing_yet() -> None:
@@ -120,3 +109,11 @@ def nothing_yet() -> None:
         f"```\nsuite run matrix.yaml --db {path}\n```\n\n"
         "`suite plan matrix.yaml` says beforehand what that will cost."
     )
+
+
+def _appeared(now: Choice | None) -> bool:
+    """Whether the sidebar does not know a matrix or a benchmark that is there."""
+    seen = () if now is None else (now.matrix, *queries.matrices(now.snapshot), now.benchmark)
+    before = st.session_state.get("_seen")
+    st.session_state["_seen"] = seen
+    return before is not None and before != seen

@@ -130,20 +130,23 @@ class Visitor:
     def choose(self, label, option):
         """Pick an option of a select box by what people read."""
         self.page.get_by_role("combobox", name=label).first.click()
-        self.page.get_by_role("option", name=option, exact=True).click()
-        return self.settle()
+        return self.press("option", option)
 
     def drop(self, name):
         """Take an entry out of a multiple choice."""
-        self.page.get_by_role("button", name=f"Remove {name}", exact=True).click()
+        return self.press("button", f"Remove {name}")
+
+    def press(self, role, name):
+        """Click what is called so, and wait until it has been answered."""
+        self.page.evaluate(_ANSWERED)
+        self.page.get_by_role(role, name=name, exact=True).click()
+        self.page.evaluate("window.answered")
         return self.settle()
 
     def ask(self, sql):
         """Run a statement on the SQL view; what its alerts say, once it has been answered."""
-        self.page.evaluate(_ANSWERED)
         self.page.get_by_role("textbox", name="One statement").fill(sql)
-        self.page.get_by_role("button", name="Run", exact=True).click()
-        self.page.evaluate("window.answered")
+        self.press("button", "Run")
         return [e.inner_text() for e in self.page.query_selector_all("[data-testid=stAlert]")]
 
     def download(self, button, number=0):

@@ -381,7 +381,7 @@ def test_a_stranger_at_the_page_is_refused_or_stopped_each_time(watched, visitor
         assert len(said) == 1 and said[0] and "\n" not in said[0], (sql[:80], said)
     assert visitor.tables() == [] and not visitor.page.query_selector("[data-testid=stDataFrame]")
     assert visitor.ask("SELECT 40 + 2") == []
-    assert visitor.page.query_selector("[data-testid=stDataFrame]")
+    assert visitor.page.wait_for_selector("[data-testid=stDataFrame]", timeout=10_000)
     assert (watched.db.read_bytes(), sorted(folder.iterdir())) == before
 
 
