@@ -336,6 +336,41 @@ def report(
 
 
 @app.command()
+def results(
+    source: Annotated[Path, typer.Argument(help="A database, or a folder of `suite db export`.")],
+    claims: Annotated[
+        Path, typer.Option(help="The file of claims and prose, as matrices/claims/miniature.yaml.")
+    ],
+    out: Annotated[Path, typer.Option(help="The page, in Markdown.")] = Path("RESULTS.md"),
+    figure: Annotated[
+        Path | None, typer.Option(help="The SVG that it shows; beside the page by default.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 when it is not what data says.")
+    ] = False,
+) -> None:
+    """Write a comparison as one page: leaderboard, differences, entropy, the papers' claims, cost.
+
+    Everything on it comes from SOURCE, so the same source gives the same page anywhere. A claim is
+    shown, not shown, or its opposite is shown, over paired seeds.
+    """
+    from suite import results as pages
+
+    picture = figure or out.with_suffix(".svg")
+    of = _checked(pages.study, source, claims)
+    if not check:
+        pages.write(of, out, picture)
+        console.print(f"written: {out}, {picture}", highlight=False)
+        return
+    wrong = pages.check(of, out, picture)
+    for line in wrong:
+        _say_error(line)
+    if wrong:
+        raise typer.Exit(1)
+    console.print(f"{out} is what {source} says", highlight=False)
+
+
+@app.command()
 def sql(
     query: Annotated[
         str | None, typer.Argument(help="One statement; without it, a prompt.", show_default=False)

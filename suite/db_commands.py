@@ -47,12 +47,22 @@ def compact(db: Database = DEFAULT_DB) -> None:
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder, for a Parquet file a table.")],
+    slim: Annotated[
+        bool,
+        typer.Option(
+            "--slim", help="Counts of each problem instead of samples, and only metrics shown."
+        ),
+    ] = False,
     db: Database = DEFAULT_DB,
 ) -> None:
-    """Write every table as Parquet, to be read by anything or taken in by `suite db import`."""
+    """Write every table as Parquet, to be read by anything or taken in by `suite db import`.
+
+    With --slim it is small enough to be published: every report and figure of training comes out
+    the same, but single samples, their answers and the paths of this machine are not in it.
+    """
     from suite import history
 
-    rows = _checked(history.export, db, folder)
+    rows = _checked(history.export, db, folder, slim)
     typer.echo(f"{folder}: {rows} rows")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from suite import spool
+from suite import slim, spool
 from suite.cell import Workspace
 from suite.lock import only_conductor
 from suite.migrations import KEYS, MIGRATIONS, TABLES, migrate, order
@@ -141,8 +141,10 @@ def compact(workspace: Workspace) -> tuple[int, int]:
 # export and import ---------------------------------------------------------------------------
 
 
-def export(db: Path, folder: Path) -> int:
+def export(db: Path, folder: Path, only_counts: bool = False) -> int:
     """Write every table to `folder`, which must be new, as Parquet; how many rows.
+
+    only_counts: without what only single samples need (suite/slim.py).
 
     Raises:
         NoDatabase: there is none.
@@ -158,8 +160,9 @@ def export(db: Path, folder: Path) -> int:
             for table in ("migrations", *TABLES):
                 by = "name" if table == "migrations" else order(table)
                 path = _quoted(partial / f"{table}.parquet")
+                kept = slim.rows(table) if only_counts else f"SELECT * FROM data.{table}"
                 (count,) = connection.execute(
-                    f"""COPY (SELECT * FROM data.{table} ORDER BY {by})
+                    f"""COPY ({kept} ORDER BY {by})
                           TO '{path}' (FORMAT parquet, COMPRESSION zstd)"""
                 ).fetchone()
                 rows += count

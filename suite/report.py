@@ -43,9 +43,7 @@ class Report:
 
     def markdown(self) -> str:
         """A Markdown table with its title and notes."""
-        lines = [f"## {self.title}", "", "| " + " | ".join(self.columns) + " |"]
-        lines.append("|" + "---|" * len(self.columns))
-        lines += ["| " + " | ".join(row) + " |" for row in self.rows]
+        lines = [f"## {self.title}", "", *markdown_table(self.columns, self.rows)]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
 
     def csv(self) -> str:
@@ -55,6 +53,12 @@ class Report:
         writer.writerow(self.columns)
         writer.writerows(self.rows)
         return out.getvalue()
+
+
+def markdown_table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    """The lines of a table."""
+    lines = ["| " + " | ".join(row) + " |" for row in [columns, *rows]]
+    return [lines[0], "|" + "---|" * len(columns), *lines[1:]]
 
 
 def matrices(db: Path) -> tuple[list[str], list[str]]:

@@ -38,6 +38,7 @@ HARDWARE = {"aent": (("A100", 4), ("A100", 8)), "aepo": (("A800", 8), ("A800", 1
 BY_DESIGN = {  # what arms differ in besides the method, because the experiment is about it
     "clip-random-rewards": ["train.reward"],
     "all-methods": ["train.optimizer_steps_per_rollout"],
+    "miniature": ["train.optimizer_steps_per_rollout"],
 }
 
 
