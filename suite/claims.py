@@ -76,7 +76,7 @@ class File(Section):
     title: str
     command: str
     about: list[str]
-    settings: list[str] = []
+    settings: Annotated[list[str], Field(default_factory=list)]
     claims: Annotated[list[Claim], Field(min_length=1)]
     limits: list[str]
 

@@ -357,6 +357,12 @@ def phases(matrix: str, runs: list[Timing]) -> Report:
     return Report(title, columns, rows, notes)
 
 
+def held_seconds(run: Timing) -> float:
+    """Of one run: charged, beside that, at its start, lost."""
+    beside = sum((run.aside or {}).values()) + run.held_at_start + run.lost
+    return sum(run.charged.values()) + beside
+
+
 def _hours(runs: list[Timing], seconds: Callable[[Timing], float]) -> float:
     """GPU-hours of runs."""
     return sum(seconds(run) * run.gpus for run in runs) / SECONDS_PER_HOUR

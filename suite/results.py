@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from suite.association import FEWEST, spearman_interval
 from suite.cell import Workspace
 from suite.claims import OPPOSITE, SHOWN, Entropies, File, Verdict
 from suite.headline import headline
+from suite.ledger import SECONDS_PER_HOUR
 from suite.report import (
     BASE,
     Report,
@@ -36,7 +37,8 @@ from suite.report import (
     scored,
 )
 from suite.store import connect
-from suite.text import compact, duration
+from suite.text import duration
+from suite.timings import Timing
 
 LATE, CHANGE = claims.ENTROPIES
 Lines = list[str]
@@ -56,6 +58,7 @@ class Study:
     began: Any
     ended: Any
     phases: Report
+    held: float  # GPU-hours, all that the runs held
 
     def entropy(self, arm: str, measure: str = LATE) -> list[float]:
         """A measure of each seed of an arm, in nats."""
@@ -88,9 +91,20 @@ def study(source: Path, claims_path: Path) -> Study:
             began, ended = _times(connection, file.matrix)
             numbers = run_numbers(connection, scores)
             probes = _probes(connection, file.matrix)
-        spent = _phases(db, file.matrix, runs)
-    verdicts = claims.judged(file.claims, scores, entropies)
-    return Study(file, scores, entropies, verdicts, numbers, probes, runs, began, ended, spent)
+        times = _timings(db, runs)
+    return Study(
+        file=file,
+        scores=scores,
+        entropies=entropies,
+        verdicts=claims.judged(file.claims, scores, entropies),
+        numbers=numbers,
+        probes=probes,
+        runs=runs,
+        began=began,
+        ended=ended,
+        phases=matched.phases(file.matrix, times),
+        held=sum(matched.held_seconds(one) * one.gpus for one in times) / SECONDS_PER_HOUR,
+    )
 
 
 @contextmanager
@@ -139,9 +153,10 @@ def _probes(connection: Any, matrix: str) -> dict[str, float]:
     )
 
 
-def _phases(db: Path, matrix: str, runs: list[dict[str, Any]]) -> Report:
+def _timings(db: Path, runs: list[dict[str, Any]]) -> list[Timing]:
+    """Of the runs of a matrix, under the arms' names there, in their order."""
     of = {one.run: one for one in timings.read(db)}
-    return matched.phases(matrix, [of[run["run"]] for run in runs if run["run"] in of])
+    return [replace(of[run["run"]], arm=run["arm"]) for run in runs if run["run"] in of]
 
 
 # The page ---------------------------------------------------------------------------------------
@@ -182,7 +197,6 @@ def _facts(of: Study) -> Lines:
     unit, budget = of.runs[0]["budget_unit"], of.runs[0]["budget"]
     finished = sum(run["status"] == "finished" for run in of.runs)
     charged = sum(run["gpu_hours"] or 0.0 for run in of.runs)
-    held = sum(float(row[-1].replace(",", "")) for row in of.phases.rows)
     took = duration((of.ended - of.began).total_seconds())
     rows = [
         ["run", f"{of.began:%Y-%m-%d %H:%M} to {of.ended:%Y-%m-%d %H:%M} UTC ({took})"],
@@ -193,7 +207,7 @@ def _facts(of: Study) -> Lines:
         ["runs", f"{len(of.runs)}: {len(of.scores.names())} arms, up to {of.seeds} seeds"],
         ["finished", f"{finished} of {len(of.runs)}"],
         ["budget", f"{budget:g} {unit.replace('_', '-').replace('gpu', 'GPU')} a run"],
-        ["spent", f"{charged:.3f} GPU-hours charged, {compact(held)} held in all"],
+        ["spent", f"{charged:.3f} GPU-hours charged, {of.held:.3f} held in all"],
     ]
     return markdown_table(["", ""], rows)
 
@@ -363,10 +377,8 @@ def _claims(of: Study) -> Lines:
     rows = []
     for one in of.verdicts:
         verdict = f"**{one.text}**{' *' if one in firm else ''}"
-        rows.append(
-            [one.claim.claim, one.claim.source, _subject(one), _expected(one)]
-            + [_difference(one), verdict]
-        )
+        cells = [one.claim.claim, one.claim.source, _subject(one), _expected(one)]
+        rows.append([*cells, _difference(one), verdict])
     tested = len([one for one in of.verdicts if one.seeds])
     notes = [
         "Paired by seed (scores: by problem too), 95 % intervals, each claim by itself; of "
