@@ -9,22 +9,30 @@ from scipy.stats import rankdata
 from suite.intervals import Interval
 
 FEWEST = 5  # arms
+EXACT = 1e-12  # of a variance that is left: less is rounding
 
 
-def spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike | None = None) -> float:
-    """Spearman's rank correlation of x and y, [arms]; with `given`, the partial one.
+def spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Spearman's rank correlation of x and y over the last axis; with `given`, the partial one.
 
     Partial: of what is left of both ranks after a straight line in the ranks of `given`, that is
     (r_xy - r_xg r_yg) / sqrt((1 - r_xg²)(1 - r_yg²)) (Kendall 1942). NaN where a number does not
-    vary.
+    vary, or where `given` leaves nothing of it.
     """
-    ranks = np.array([rankdata(v) for v in (x, y) + (() if given is None else (given,))])
     with np.errstate(invalid="ignore", divide="ignore"):
-        r = np.corrcoef(ranks)
+        xy = _correlation(x, y)
         if given is None:
-            return float(r[0, 1])
-        rest = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
-        return float((r[0, 1] - r[0, 2] * r[1, 2]) / np.sqrt(rest)) if rest > 1e-12 else np.nan
+            return xy
+        xg, yg = _correlation(x, given), _correlation(y, given)
+        rest = (1 - xg**2) * (1 - yg**2)
+        return np.where(rest > EXACT, (xy - xg * yg) / np.sqrt(rest), np.nan)
+
+
+def _correlation(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+    """Pearson's, of the ranks."""
+    ranks = [rankdata(v, axis=-1) for v in (x, y)]
+    x, y = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
+    return (x * y).sum(axis=-1) / np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
 
 
 def spearman_interval(
@@ -50,7 +58,7 @@ def spearman_interval(
     if arms < FEWEST:
         raise ValueError(f"a correlation over {arms} arms says nothing: at least {FEWEST}")
     draws = rng.integers(arms, size=(resamples, arms))
-    many = np.array([spearman(*(column[draw] for column in columns)) for draw in draws])
+    many = spearman(*(column[draws] for column in columns))
     tail = (1 - level) / 2
     low, high = np.nanquantile(many, [tail, 1 - tail])
-    return Interval(spearman(*columns), float(low), float(high))
+    return Interval(float(spearman(*columns)), float(low), float(high))

@@ -135,24 +135,29 @@ def read(path: Path) -> File:
 
 
 Entropies = dict[tuple[str, int], dict[str, float]]  # (arm, seed) -> measure -> nats
+AT_EQUAL_STEPS = "entropy, at equal steps"  # late, if all had ended with the one of fewest steps
 
 
-def entropies(connection: Any, matrix: str) -> Entropies:
-    """The measures of ENTROPIES of each run of a matrix."""
+def entropies(connection: Any, matrix: str) -> tuple[Entropies, int]:
+    """The measures of ENTROPIES and AT_EQUAL_STEPS of each run, and the fewest steps of a run."""
     rows = connection.execute(
-        """WITH run_steps AS (SELECT run, max(step) AS steps FROM data.traces
-                               WHERE metric = 'entropy' GROUP BY run)
-           SELECT c.arm, c.seed,
+        """WITH own AS (SELECT c.arm, c.seed, step, value FROM data.cells c
+                          JOIN data.traces USING (run)
+                         WHERE c.matrix = ? AND metric = 'entropy'),
+                ends AS (SELECT arm, seed, max(step) AS steps FROM own GROUP BY ALL),
+                fewest AS (SELECT min(steps) AS fewest FROM ends)
+           SELECT arm, seed, fewest, arg_min(value, step),
                   avg(value ORDER BY step) FILTER (step > steps * (1 - ?)),
-                  arg_min(value, step)
-             FROM data.cells c JOIN data.traces USING (run) JOIN run_steps USING (run)
-            WHERE c.matrix = ? AND metric = 'entropy' GROUP BY ALL ORDER BY ALL""",
-        [LATE, matrix],
+                  avg(value ORDER BY step) FILTER (step > fewest * (1 - ?) AND step <= fewest)
+             FROM own JOIN ends USING (arm, seed), fewest GROUP BY ALL ORDER BY ALL""",
+        [matrix, LATE, LATE],
     ).fetchall()
-    return {
-        (arm, seed): dict(zip(ENTROPIES, (late, late - first), strict=True))
-        for arm, seed, late, first in rows
+    names = (*ENTROPIES, AT_EQUAL_STEPS)
+    found = {
+        (arm, seed): dict(zip(names, (late, late - first, equal), strict=True))
+        for arm, seed, _, first, late, equal in rows
     }
+    return found, rows[0][2] if rows else 0
 
 
 def judged(claims: Sequence[Claim], scores: Scores, found: Entropies) -> list[Verdict]:

@@ -31,6 +31,8 @@ def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
         f"A true difference of {bound:.3f} at pass@{smallest} would have been shown in four of "
         "five repetitions of this comparison."
     )
+    if bound >= 1:
+        power = f"No true difference at pass@{smallest} would have been shown reliably."
     return [advice, power, *_rest(scores, found, [])]
 
 

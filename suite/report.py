@@ -366,7 +366,10 @@ def differences(scores: Scores, found: dict[int, list[stats.Comparison]]) -> lis
     smallest = {k: max(one.detectable for one in of_k) for k, of_k in found.items()}
     against, (_, shared) = first[0].reference, baseline(scores)
     together = " together" if len(rows) > 1 else ""
-    sizes = ", ".join(f"±{size:.3f} at pass@{k}" for k, size in smallest.items())
+    sizes = ", ".join(
+        f"{f'±{size:.3f}' if size < 1 else 'no difference at all'} at pass@{k}"
+        for k, size in smallest.items()
+    )
     notes = [
         f"Difference from {against} on the same problems{_seeds_text(shared)}; the intervals hold "
         f"at 95 %{together} (Bonferroni), and Holm's test agrees where a winner is named.",

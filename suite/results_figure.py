@@ -18,6 +18,10 @@ from suite.report import Scores
 SIZE = (11.0, 5.6)  # inches
 COLUMN = 1.03  # where the names stand, in widths of the axes
 LABEL = 6.5  # points
+LEADER = {
+    **{"arrowstyle": "-", "color": "lightgrey", "linewidth": 0.5, "zorder": 0},
+    **{"relpos": (0.0, 0.5), "shrinkA": 1.0},
+}
 
 
 def _numbers(scores: Scores, entropy: dict[str, float]) -> dict[int, dict[str, list[float]]]:
@@ -78,6 +82,6 @@ def _panel(axes: Any, points: dict[str, list[float]]) -> None:
             fontsize=LABEL,
             verticalalignment="center",
             color="C3" if arm == "grpo" else "black",
-            arrowprops={"arrowstyle": "-", "color": "lightgrey", "linewidth": 0.5, "zorder": 0},
+            arrowprops=LEADER,
         )
     axes.grid(alpha=0.3)

@@ -73,7 +73,7 @@ def run_of(cell, write, rng):
     command = ["python", "--model", "/home/somebody/models/tiny", "--lr", "0.1"]
     write(
         *("start",),
-        **{"attempt": 1, "command": " ".join(command), "git_commit": "0123abc"},
+        **{"attempt": 1, "command": command, "git_commit": "0123abc"},
         **{"versions": {"python": "3.11.7", "torch": "2.13.0"}, "hardware": place},
     )
     write("training", attempt=1, from_step=0)
@@ -261,7 +261,8 @@ def test_the_page_is_what_its_data_says(case):
         (r"\n[^\n]*Inert: [^\n]*", lambda m: ""),
     ],
 )
-def test_a_page_that_was_touched_is_noticed(case, tmp_path, old, new):
+def test_a_page_that_was_touched_is_noticed(made, tmp_path, old, new):
+    _, case = made
     page = tmp_path / case.page.name
     figure = tmp_path / case.figure.relative_to(case.page.parent)
     figure.parent.mkdir(exist_ok=True)
