@@ -22,6 +22,7 @@ from suite.cell import Workspace
 from suite.cli import app
 from suite.matrix import load_cells
 from suite.matrix_file import MatrixError
+from suite.report import leaderboard
 from suite.store import Store
 
 REPO = Path(__file__).resolve().parent.parent
@@ -464,6 +465,10 @@ def test_the_database_its_exports_and_an_import_give_one_page(made, tmp_path):
     for source in (workspace.db, tmp_path / "whole", other.db):
         of = results.study(source, case.claims)
         assert results.page(of, "e.svg") == case.text, source
+    reported = [
+        [one.markdown() for one in leaderboard(db, "small")] for db in (workspace.db, other.db)
+    ]
+    assert reported[0] == reported[1] and len(reported[0]) == 2
 
 
 def test_a_slim_export_says_nothing_about_samples_or_folders(made, tmp_path):
