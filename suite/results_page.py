@@ -56,6 +56,7 @@ def _report(one: Report) -> Lines:
 def _facts(of: Study) -> Lines:
     """Date, commit, hardware, versions, command, budget, spent."""
     unit, budget = of.runs[0]["budget_unit"], of.runs[0]["budget"]
+    seeds = sorted({str(run["seed"]) for run in of.runs})
     finished = sum(run["status"] == "finished" for run in of.runs)
     charged = sum(run["gpu_hours"] or 0.0 for run in of.runs)
     took = duration((of.ended - of.began).total_seconds())
@@ -65,7 +66,7 @@ def _facts(of: Study) -> Lines:
         ["regenerate", f"`{of.file.command}`"],
         ["hardware", _each(_hardware(run["hardware"]) for run in of.runs)],
         ["versions", _each(_versions(run["versions"]) for run in of.runs)],
-        ["runs", f"{len(of.runs)}: {len(of.scores.names())} arms, up to {of.seeds} seeds"],
+        ["runs", f"{len(of.runs)}: {len(of.scores.names())} arms, seeds {', '.join(seeds)}"],
         ["finished", f"{finished} of {len(of.runs)}"],
         ["budget", f"{budget:g} {unit.replace('_', '-').replace('gpu', 'GPU')} a run"],
         ["spent", f"{charged:.3f} GPU-hours charged, {of.held:.3f} held in all"],
@@ -210,7 +211,7 @@ def _against_base(of: Study) -> Lines:
         found[k] = stats.compare_arms(tables, BASE, rng=scores.rng(k, "all against base"))
     note = (
         f"Arms whose difference from the base model is shown, paired on the same problems and "
-        f"{len(shared)} seeds; at 95 % for the {len(scores.names())} arms of a row together "
+        f"{len(shared)} seed{'' if len(shared) == 1 else 's'}; at 95 % for the {len(scores.names())} arms of a row together "
         "(Bonferroni, and Holm's test agrees). Of arms that are not named nothing is shown."
     )
     return [*_sides(found), "", *_bullets([note])]

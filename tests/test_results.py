@@ -548,6 +548,31 @@ def test_verdicts_of_the_made_history(made):
     assert plain[6] == "shown"
 
 
+@pytest.mark.parametrize(
+    ("expect", "low", "high", "p", "text"),
+    [
+        ("above", 0.1, 0.3, 0.01, "shown"),
+        ("below", 0.1, 0.3, 0.01, "opposite shown"),
+        ("below", -0.3, -0.1, 0.01, "shown"),
+        ("above", -0.1, 0.3, 0.20, "not shown"),
+        ("above", 0.1, 0.3, 0.07, "not shown"),  # a second test that does not agree
+        ("near", -0.04, 0.05, math.nan, "shown"),
+        ("near", 0.06, 0.09, math.nan, "opposite shown"),
+        ("near", 0.01, 0.09, math.nan, "not shown"),
+    ],
+)
+def test_what_an_interval_says_of_a_claim(expect, low, high, p, text):
+    within = 0.05 if expect == "near" else None
+    claim = claims.Claim(
+        claim="x", source="y", measure="pass@1", arm="a", against="b", expect=expect, within=within
+    )
+    verdict = claims.Verdict(claim, 3, (low + high) / 2, low, high, p)
+    assert verdict.text == text
+    assert claims.Verdict(claim).text == "not measured"
+    many = [verdict, *[claims.Verdict(claim, 3, 0.0, -1.0, 1.0, 0.9)] * 9]
+    assert claims.together(many) == []  # ten times 0.01 is more than 0.05
+
+
 def test_rank_correlation_by_hand():
     """1 - 6 Σd² / (n(n² - 1)): d = 0, 0, 1, 1, 0 gives 1 - 12 / 120."""
     assert association.spearman([1, 2, 3, 4, 5], [10, 20, 40, 30, 50]) == pytest.approx(0.9)
