@@ -84,7 +84,8 @@ def study(source: Path, claims_path: Path) -> Study:
             entropies, fewest = claims.entropies(connection, file.matrix)
             runs = _runs(connection, file.matrix)
             began, ended = _times(connection, file.matrix)
-            numbers = run_numbers(connection, scores)
+            every = run_numbers(connection, scores.matrix, scores.model)
+            numbers = {who: of for who, of in every.items() if who in scores.arms}
             probes = _probes(connection, file.matrix)
         times = _timings(db, runs)
     return Study(

@@ -211,8 +211,9 @@ def _against_base(of: Study) -> Lines:
         found[k] = stats.compare_arms(tables, BASE, rng=scores.rng(k, "all against base"))
     note = (
         f"Arms whose difference from the base model is shown, paired on the same problems and "
-        f"{len(shared)} seed{'' if len(shared) == 1 else 's'}; at 95 % for the {len(scores.names())} arms of a row together "
-        "(Bonferroni, and Holm's test agrees). Of arms that are not named nothing is shown."
+        f"{len(shared)} seed{'' if len(shared) == 1 else 's'}; at 95 % for the "
+        f"{len(scores.names())} arms of a row together (Bonferroni, and Holm's test agrees). "
+        "Of arms that are not named nothing is shown."
     )
     return [*_sides(found), "", *_bullets([note])]
 
