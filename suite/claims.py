@@ -130,8 +130,8 @@ def read(path: Path) -> File:
         for item in error.errors():
             schema = Claim if item["loc"][:1] == ("claims",) and len(item["loc"]) > 1 else File
             file.problem(_location(item["loc"]), _explain(item, schema))
-    file.stop_on_problems()
-    raise AssertionError("a validation error has at least one problem")
+        file.stop_on_problems()
+        raise
 
 
 Entropies = dict[tuple[str, int], dict[str, float]]  # (arm, seed) -> measure -> nats
