@@ -149,8 +149,9 @@ class _Run:
                 for cell in cells:
                     self._queue.again(cell)
                 return
-            session.begin(held)
-            self._sessions.append(session)
+            session.held = held
+            self._sessions.append(session)  # from now on an interrupt stops it
+            session.begin()
 
     def _follow(self, session: _Session) -> bool:
         """Take in what a session wrote; whether there was anything. One that ended is settled."""
@@ -243,9 +244,8 @@ class _Session:
             self.log,
         )
 
-    def begin(self, held: Held) -> None:
+    def begin(self) -> None:
         """The worker has been started."""
-        self.held = held
         self._tell(self._cells[0], "running")
 
     def take(self) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from suite.cell import Workspace
+
+LOOK_SECONDS = 0.01
 
 
 class Busy(RuntimeError):
@@ -27,12 +31,22 @@ def conductor_of(workspace: Workspace) -> tuple[str, int] | None:
     if not path.exists():
         return None
     with path.open() as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            host, pid = file.read().split()
-            return host, int(pid)
+        while not _locked(file, fcntl.LOCK_SH):
+            file.seek(0)
+            host, _, pid = file.read().partition(" ")
+            if pid:
+                return host, int(pid)
+            time.sleep(LOOK_SECONDS)  # it has just begun and has not said yet who it is
     return None
+
+
+def _locked(file: IO[str], kind: int) -> bool:
+    """Whether the lock could be had; it goes with the file."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager
@@ -44,17 +58,19 @@ def only_conductor(workspace: Workspace) -> Iterator[None]:
     """
     workspace.root.mkdir(parents=True, exist_ok=True)
     with lock_file(workspace).open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            host, _, pid = file.read().partition(" ")
-            where = "" if host == socket.gethostname() else f" on {host}"
-            raise Busy(
-                f"process {pid.strip()}{where} is already running cells of {workspace.db}: "
-                "wait for it, `suite stop` it, or use another --db"
-            ) from error
+        while not _locked(file, fcntl.LOCK_EX):
+            if working := conductor_of(workspace):
+                host, pid = working
+                where = "" if host == socket.gethostname() else f" on {host}"
+                raise Busy(
+                    f"process {pid}{where} is already running cells of {workspace.db}: "
+                    "wait for it, `suite stop` it, or use another --db"
+                )
+            time.sleep(LOOK_SECONDS)  # somebody was only asking who works
         file.truncate(0)
         file.write(f"{socket.gethostname()} {os.getpid()}")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
