@@ -71,13 +71,13 @@ def oom_kills() -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
-def reap(folder: Path) -> None:
-    """Kill every process here that carries this cell's mark: no two attempts ever overlap."""
-    left = []
+def reap(mark: str) -> None:
+    """Kill every process here that carries a cell of this mark: no two attempts ever overlap."""
+    left, cells = [], set(mark.split(os.pathsep))
     for process in psutil.process_iter():
         try:
             marks = process.environ().get(MARK, "").split(os.pathsep)
-            if str(folder) in marks and process.pid != os.getpid():
+            if cells.intersection(marks) and process.pid != os.getpid():
                 process.kill()
                 left.append(process)
         except (psutil.Error, OSError):

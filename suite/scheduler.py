@@ -129,6 +129,7 @@ class Machine:
 
     def start(self, cell: Cell, what: Start) -> _Process:
         """A worker in a session of its own (Ctrl-C reaches the conductor only)."""
+        reap(what.mark)  # what a killed conductor's attempt may have left
         mine = sorted(self._free)[: cell.resources["gpus"]] if self.names else []
         self._free -= set(mine)
         self._busy = True
@@ -159,8 +160,7 @@ class _Process:
         interrupt(self._worker)
 
     def release(self) -> None:
-        for folder in self._what.mark.split(os.pathsep):
-            reap(Path(folder))
+        reap(self._what.mark)
         self._worker.wait()
         self._returned()
 
@@ -409,8 +409,7 @@ class _Host:
 
     def clean(self) -> None:
         """Kill what carries the mark on this node."""
-        for folder in self._mark.split(os.pathsep):
-            reap(Path(folder))
+        reap(self._mark)
 
 
 def _check_reachable(address: str) -> None:

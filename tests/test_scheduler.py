@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 
@@ -69,7 +70,8 @@ def devices(held):
 
 def test_cells_side_by_side_have_gpus_of_their_own(eight, start):
     assert eight.slots(asking(3)) == 2
-    first, second = eight.start(asking(3), start), eight.start(asking(4), start)
+    another = replace(start, mark=f"{start.mark}-2")
+    first, second = eight.start(asking(3), start), eight.start(asking(4), another)
     assert (devices(first), devices(second)) == ("0,1,2", "3,4,5,6")
     assert eight.fits(asking(1)) and not eight.fits(asking(2))
     first.release()
@@ -119,3 +121,19 @@ def test_a_release_leaves_nothing_of_the_cell(no_gpu, start):
 def test_a_cluster_that_is_not_there_is_one_clear_error(address):
     with pytest.raises(scheduler.NoCluster, match=f"no Ray cluster at {address}"):
         scheduler.open_place(address, [])
+
+
+def test_what_an_earlier_attempt_left_is_gone_before_the_next_begins(no_gpu, start, tmp_path):
+    """A killed conductor cleans up nothing; its worker's actors can outlive both."""
+    marked = os.environ | {MARK: f"{tmp_path / 'another'}{os.pathsep}{start.mark}"}
+    other = os.environ | {MARK: str(tmp_path / "another")}
+    with (
+        subprocess.Popen(["sleep", "60"], env=marked) as left,
+        subprocess.Popen(["sleep", "60"], env=other) as stranger,
+    ):
+        held = no_gpu.start(asking(1), start)
+        alive = [psutil.pid_exists(process.pid) for process in (left, stranger)]
+        left.kill()
+        stranger.kill()
+        assert alive == [False, True]
+    held.release()
