@@ -286,9 +286,10 @@ class _Session:
 
     def interrupted(self) -> None:
         """The worker was stopped on the user's word; what it wrote is taken in."""
-        for cell in self.left:
+        for cell in list(self.left):
             for row in self._store.ingest(cell.id):
-                if row["kind"] == "trace":
-                    self._display.line(cell, row)
+                own = row.get("attempt") == self.attempts[cell.id]
+                if own and row["kind"] in ("start", "trace", "done"):  # it "failed" by our word
+                    self._line(cell, row)
         if self.running:
             self._tell(self.running, "interrupted")

@@ -393,6 +393,7 @@ def main() -> None:
     """Command line of the worker; a failure is already in the spool when this exits."""
     parent, db, *wanted = sys.argv[1:]
     die_with_parent(int(parent))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
     os.environ.setdefault("OMP_NUM_THREADS", "1" if machine.device() == "cpu" else "4")
     pairs = [one.split(":") for one in wanted]
     run(Workspace(Path(db)), [(cell, int(attempt)) for cell, attempt in pairs])
