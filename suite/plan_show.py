@@ -102,9 +102,14 @@ def _total_lines(planned: list[Planned]) -> list[str]:
 
 
 def _beside_lines(planned: list[Planned], gpus: int | None) -> list[str]:
-    """How long it takes where cells run side by side."""
-    hours = side_by_side(planned, gpus) if gpus else None
-    if not hours:
+    """How long it takes where cells run side by side; what does not fit there."""
+    if not gpus:
+        return []
+    large = {one.cell.arm for one in planned if one.cell.resources["gpus"] > gpus}
+    if large:
+        return [f"{', '.join(sorted(large))}: more GPUs are asked for than {gpus}."]
+    hours = side_by_side(planned, gpus)
+    if hours is None:
         return []
     return [f"Side by side on {gpus} GPUs: {duration(hours * HOUR)} of wall time."]
 
