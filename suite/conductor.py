@@ -25,7 +25,7 @@ from suite.lock import only_conductor
 from suite.processes import Lost, Start
 from suite.queueing import Queue
 from suite.scheduler import Held, Place
-from suite.spool import write_lease
+from suite.spool import path_of, write_lease
 from suite.store import BadSpool, Store
 from suite.worker import stack_key
 
@@ -245,7 +245,9 @@ class _Session:
         )
 
     def begin(self) -> None:
-        """The worker has been started."""
+        """The worker has been started: its attempt's number is taken, whether it writes or not."""
+        first = self._cells[0].id
+        path_of(self._workspace.cell(first), self.attempts[first]).touch()
         self._tell(self._cells[0], "running")
 
     def take(self) -> int:

@@ -87,11 +87,8 @@ def attempts(cell_folder: Path) -> list[tuple[int, Path]]:
 
 
 def next_attempt(cell_folder: Path) -> int:
-    """The number after those of the files that are there and after the one that holds the lease.
-
-    Who holds it may be alive and have written nothing yet.
-    """
-    return max(_holder(cell_folder) or 0, *(number for number, _ in attempts(cell_folder)), 0) + 1
+    """The number after those of the files that are there."""
+    return max((number for number, _ in attempts(cell_folder)), default=0) + 1
 
 
 def path_of(cell_folder: Path, attempt: int) -> Path:

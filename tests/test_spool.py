@@ -58,8 +58,6 @@ def test_attempts_are_numbered(tmp_path):
     (tmp_path / "attempt-001.log").touch()
     assert spool.next_attempt(tmp_path) == 2
     assert spool.path_of(tmp_path, 12).name == "attempt-012.jsonl"
-    spool.write_lease(tmp_path, 4)  # of one that may be alive and has written nothing
-    assert spool.next_attempt(tmp_path) == 5
 
 
 def test_a_full_disk_is_an_error_and_not_a_silent_half_line(tmp_path):
