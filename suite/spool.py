@@ -31,16 +31,12 @@ def write_lease(cell_folder: Path, attempt: int) -> None:
 
 def check_lease(cell_folder: Path, attempt: int) -> None:
     """Raises Fenced when the lease of the cell names another attempt; none is as good as ours."""
-    holder = _holder(cell_folder)
-    if holder not in (None, attempt):
-        raise Fenced(f"attempt {holder} has taken the place of attempt {attempt}")
-
-
-def _holder(cell_folder: Path) -> int | None:
     try:
-        return int((cell_folder / _LEASE).read_text())
+        holder = (cell_folder / _LEASE).read_text()
     except FileNotFoundError:
-        return None
+        return
+    if holder != str(attempt):
+        raise Fenced(f"attempt {holder} has taken the place of attempt {attempt}")
 
 
 class Spool:
