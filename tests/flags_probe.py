@@ -1,6 +1,6 @@
 """Run by tests: OpenRLHF's own parser on command lines, its arguments as JSON, a line for each.
 
-Without arguments, command lines are read from stdin, a JSON list a line. OpenRLHF's module parses
+Command lines are read from stdin, a JSON list a line (tests/parsing.py). OpenRLHF's module parses
 and validates under `__main__`, then asks for a strategy: there the arguments are taken, before Ray
 or a model is touched.
 """
@@ -32,7 +32,7 @@ def plain(value):
 
 openrlhf.utils.get_strategy = take
 ray.is_initialized = lambda: True
-for flags in [sys.argv[1:]] if sys.argv[1:] else map(json.loads, sys.stdin.readlines()):
+for flags in map(json.loads, sys.stdin.readlines()):
     sys.argv = [MODULE, *flags]
     try:
         runpy.run_module(MODULE, run_name="__main__")

@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +20,7 @@ from suite.processes import MARK
 from suite.schema import Train
 from suite.shrink import GROUP, SAMPLES, STEPS, shrunk
 from suite.store import connect
-from suite.worker import openrlhf_flags
+from tests.parsing import parsed_by_openrlhf
 from tests.running import suite
 
 FOLDER = Path(__file__).resolve().parent.parent / "matrices"
@@ -63,19 +61,7 @@ def parsed(tmp_path_factory, repo):
     """Each file's cells with what OpenRLHF's parser makes of their flags, in one process."""
     workspace = Workspace(tmp_path_factory.mktemp("parsed") / "runs.db")
     cells = [(path, cell) for path in EVERY for cell in load_cells(path) if cell.seed == 0]
-    lines = [json.dumps(openrlhf_flags(cell, workspace)) + "\n" for _, cell in cells]
-    ran = subprocess.run(
-        [sys.executable, repo / "tests" / "flags_probe.py"],
-        input="".join(lines),
-        capture_output=True,
-        text=True,
-        cwd=repo,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(repo), "SUITE_DEVICE": "cpu"},
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
-    assert len(found) == len(cells)
+    found = parsed_by_openrlhf([cell for _, cell in cells], workspace, repo)
     return [(path, cell, args) for (path, cell), args in zip(cells, found, strict=True)]
 
 

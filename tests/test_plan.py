@@ -11,8 +11,8 @@ from suite import estimate, plan
 from suite.cell import Workspace
 from suite.matrix import load_cells
 from suite.plan import warnings
-from suite.worker import openrlhf_flags
 from tests.conftest import SMALL
+from tests.parsing import parsed_by_openrlhf
 
 MATRIX = """\
 name: m
@@ -37,20 +37,9 @@ def parsed(tmp_path_factory, repo):
     """OpenRLHF's arguments of the CPU cell and of the A100 one."""
     folder = tmp_path_factory.mktemp("plan")
     (folder / "m.yaml").write_text(MATRIX)
-    arguments = {}
-    for cell in load_cells(folder / "m.yaml"):
-        flags = openrlhf_flags(cell, Workspace(folder / "runs.db"))
-        ran = subprocess.run(
-            [sys.executable, repo / "tests" / "flags_probe.py", *flags],
-            capture_output=True,
-            text=True,
-            cwd=repo,
-            env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(repo), "SUITE_DEVICE": "cpu"},
-            check=False,
-        )
-        assert ran.returncode == 0, ran.stderr[-2000:]
-        arguments[cell.arm] = json.loads(ran.stdout.splitlines()[-1])
-    return arguments
+    cells = load_cells(folder / "m.yaml")
+    found = parsed_by_openrlhf(cells, Workspace(folder / "runs.db"), repo)
+    return {cell.arm: args for cell, args in zip(cells, found, strict=True)}
 
 
 def test_batches_and_sampling_arrive_as_meant(parsed):

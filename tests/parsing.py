@@ -1,0 +1,25 @@
+"""What OpenRLHF's own parser makes of cells' command lines; for the tests of plans and matrices."""
+
+import json
+import subprocess
+import sys
+
+from suite.worker import openrlhf_flags
+
+
+def parsed_by_openrlhf(cells, workspace, repo):
+    """OpenRLHF's arguments for each cell, in one process; it fails where a flag is refused."""
+    lines = [json.dumps(openrlhf_flags(cell, workspace)) + "\n" for cell in cells]
+    ran = subprocess.run(
+        [sys.executable, repo / "tests" / "flags_probe.py"],
+        input="".join(lines),
+        capture_output=True,
+        text=True,
+        cwd=repo,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(repo), "SUITE_DEVICE": "cpu"},
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+    assert len(found) == len(cells)
+    return found
