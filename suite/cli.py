@@ -390,7 +390,7 @@ def sql(
     the database, within limits of time and memory. Without a query there is a prompt, with history.
     """
     from suite import sql as shell
-    from suite.sandbox import ROWS
+    from suite.sandbox import DRAWN, KEPT, ROWS
     from suite.sandbox import query as ask
 
     if query is None:
@@ -399,7 +399,8 @@ def sql(
         shell.prompt(_existing(db), console, rows or ROWS, seconds)
         return
     kept = as_json or csv or parquet
-    result = _checked(ask, db, query, rows=rows or (FILE_ROWS if kept else ROWS), seconds=seconds)
+    size, most = (KEPT, FILE_ROWS) if kept else (DRAWN, ROWS)
+    result = _checked(ask, db, query, rows=rows or most, seconds=seconds, size=size)
     if as_json:
         typer.echo(shell.as_json(result))
     if csv:

@@ -22,7 +22,7 @@ from suite.sandbox_child import Status
 from suite.store import NoDatabase
 
 ROWS, SECONDS, MEMORY = 1000, 10.0, 1 << 30  # bounds when a caller names none; bytes
-RESULT_SHARE = 4  # a result may take this part of the memory
+DRAWN, KEPT = 16 << 20, MEMORY // 4  # bytes of a result that is looked at, that goes to a file
 LENGTH = 100_000  # characters of a statement
 PATIENCE_SECONDS = 15.0  # for the child's start and its own limits, before it is killed
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "TZ")  # of the environment
@@ -59,11 +59,11 @@ def query(
     rows: int = ROWS,
     seconds: float = SECONDS,
     memory: int = MEMORY,
-    size: int | None = None,
+    size: int = DRAWN,
 ) -> Result:
     """The first `rows` rows of one statement, which may take `seconds` and `memory` bytes.
 
-    size: bytes of the result at most, by default a quarter of the memory.
+    size: bytes of the result at most.
 
     Raises:
         NoDatabase: there is none at `db`.
@@ -77,7 +77,7 @@ def query(
         text = sql.encode()
     except UnicodeEncodeError as error:
         raise QueryError(f"the statement is no text: {error}") from error
-    limits = [str(rows), str(seconds), str(memory), str(size or memory // RESULT_SHARE)]
+    limits = [str(rows), str(seconds), str(memory), str(size)]
     code, output, said = _run([str(Path(db).resolve()), *limits], text, seconds + PATIENCE_SECONDS)
     if code in (Status.COMPLETE, Status.TRUNCATED):
         return Result(pa.ipc.open_stream(output).read_all(), code == Status.TRUNCATED)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import state
-from suite.sandbox import QueryError, Result, query
+from suite.sandbox import DRAWN, MEMORY, ROWS, SECONDS, QueryError, Result, query
 from suite.store import NoDatabase
 
-ROWS, SECONDS, MEMORY, SIZE = 1000, 10.0, 1 << 30, 16 << 20  # SIZE: bytes sent to a browser
 EXAMPLES = {
     "score at equal cost": """SELECT arm, seed, k, round(score, 3) AS score,
        round(low, 3) AS low, round(high, 3) AS high
@@ -35,7 +34,7 @@ def show() -> None:
         )  # fmt: skip
         asked = st.form_submit_button("Run", type="primary")
     st.caption(
-        f"Read-only, in a process of its own: at most {ROWS} rows of {SIZE >> 20} MiB in all, "
+        f"Read-only, in a process of its own: at most {ROWS} rows of {DRAWN >> 20} MiB in all, "
         f"{SECONDS:g} s and {MEMORY >> 30} GiB. Views: runs, traces, evals, probes, benchmarks, "
         "pass_at_k, leaderboard, gpu_hours_to_score."
     )
@@ -50,9 +49,8 @@ def _use_example() -> None:
 
 
 def _answer(text: str) -> None:
-    limits = {"rows": ROWS, "seconds": SECONDS, "memory": MEMORY, "size": SIZE}
     try:
-        result = query(state.database(), text, **limits)
+        result = query(state.database(), text)
     except (QueryError, NoDatabase) as error:
         st.error(str(error))
         return
