@@ -70,8 +70,11 @@ GANG = "SUITE_GANG"  # NAMESPACE/NAME of the placement group to live in, on a cl
 CARRIED = ("SUITE_", "HF_", "PYTHONPATH")  # environment that a cluster's processes need as well
 
 
-def start_ray(gpus: int) -> None:
-    """Join the cluster at RAY_ADDRESS, or start a private one with `gpus` (logical on CPU)."""
+def start_ray(gpus: int, tuning: dict[str, str] | None = None) -> None:
+    """Join the cluster at RAY_ADDRESS, or start a private one with `gpus` (logical on CPU).
+
+    tuning: environment of its processes that is for speed alone.
+    """
     import ray
 
     environment = {
@@ -80,7 +83,7 @@ def start_ray(gpus: int) -> None:
         "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1",
     }
     if cpu.active():
-        environment |= cpu.ENVIRONMENT
+        environment |= cpu.ENVIRONMENT | (tuning or {})
     options: dict[str, Any] = {
         "runtime_env": {
             "env_vars": environment,
@@ -120,7 +123,7 @@ def train(
     if cpu.active() and not os.environ.get("RAY_ADDRESS"):
         _start_ray_and_import(gpus)
     else:
-        start_ray(gpus)
+        start_ray(gpus, cpu.ALLOCATION)
     try:
         _plug_in(session, controller, policy)
         saved, sys.argv = sys.argv, [OPENRLHF_CLI, *flags]
@@ -136,7 +139,7 @@ def _start_ray_and_import(gpus: int) -> None:
     """Imports are most of a start without a GPU; this process makes its own while Ray comes up."""
     importing = threading.Thread(target=_import_everything)
     importing.start()
-    start_ray(gpus)
+    start_ray(gpus, cpu.ALLOCATION)
     importing.join()
 
 
