@@ -29,8 +29,8 @@ ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
     "OMP_NUM_THREADS": "1",  # two OpenMP pools on two cores spin on each other
 }
-# Activations of some MiB are kept for the next step: returned to the system each time, every page is
-# zeroed and mapped again, a tenth of the time of a forward and backward pass. glibc, bytes.
+# Memory of activations is kept for the next step: returned to the system each time, its pages
+# are zeroed and mapped again, a tenth of a forward and backward pass. For glibc, in bytes.
 ALLOCATION = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
