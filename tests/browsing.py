@@ -33,7 +33,7 @@ def free_port():
 
 
 @contextlib.contextmanager
-def dashboard(db, log):
+def dashboard(db, log, env=None):
     """The address of `suite dashboard` on a database; ended in the end."""
     port = free_port()
     with log.open("w") as output:
@@ -41,7 +41,8 @@ def dashboard(db, log):
             [sys.executable, "-m", "suite.cli", "dashboard", "--db", db, "--port", str(port)],
             stdout=output,
             stderr=output,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            cwd=db.parent if env else None,
+            env=(env or os.environ) | {"OMP_NUM_THREADS": "1"},
         )
     address = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + 60
