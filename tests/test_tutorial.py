@@ -25,7 +25,7 @@ BLOCK = re.compile(r"(?:`([\w./-]+)`[^`\n]*:\n\n)?```(\w*)\n(.*?)```", re.DOTALL
 SET_UP = ("make setup\n", ". .venv/bin/activate\n")  # what these tests run in was made so
 STAYS = "suite dashboard\n"
 ARMS = ("grpo", "entreg", "clip-higher", "raft")
-TABLE = "ALGORITHMS: dict[str, str] = {\n"
+TABLE_FILE, TABLE = "algorithms/__init__.py", "ALGORITHMS: dict[str, str] = {\n"
 
 
 @dataclass
@@ -42,13 +42,12 @@ class Place:
         for name, language, text in blocks(page):
             if language == "sh":
                 self.say(text)
+            elif name == TABLE_FILE:  # a line of it
+                table = (self.clone / name).read_text()
+                assert table.count(TABLE) == 1 and text.count("\n") == 1
+                (self.clone / name).write_text(table.replace(TABLE, TABLE + text))
             elif name:
                 ((self.clone if "/" in name else self.study) / name).write_text(text)
-            elif language == "python":  # the line in the table
-                file = self.clone / "algorithms" / "__init__.py"
-                table = file.read_text()
-                assert table.count(TABLE) == 1 and text.count("\n") == 1
-                file.write_text(table.replace(TABLE, TABLE + text))
 
     def say(self, text):
         """One block; what stays (the dashboard) is opened in a browser by its own test."""
