@@ -221,7 +221,7 @@ def show(
     files = {
         "SVG": (lambda: _drawn(chart, "svg"), "image/svg+xml"),
         "PNG": (lambda: _drawn(chart, "png"), "image/png"),
-        "CSV": (data.to_csv(index=False), "text/csv"),
+        "CSV": (lambda: data.to_csv(index=False), "text/csv"),
     }
     with st.container(horizontal=True):
         for kind, (content, mime) in files.items():

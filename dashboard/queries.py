@@ -19,7 +19,7 @@ from suite.lock import conductor_of
 from suite.migrations import MIGRATIONS
 from suite.store import NoDatabase, connect
 
-POINTS = 500  # of a curve, at most
+POINTS, DRAWN = 250, 8000  # of a curve at most, of all curves of a chart about
 COLLAPSE, EXPLOSION = 0.2, 2.0  # of the first entropy; between what public logs do: see the README
 TRUNCATION = 0.1  # of the responses
 
@@ -186,7 +186,8 @@ def traces(
 ) -> pd.DataFrame:
     """Traces of the cells (of one model) over an axis of AXES.
 
-    Long ones are means of at most POINTS parts, intervals of steps, at the last x of each.
+    Long ones are means of parts, intervals of steps, at the last x of each: POINTS at most, fewer
+    where there are many curves, and never below 50.
     """
     x, ends = "m.step", ""
     if axis != "step":
@@ -195,7 +196,9 @@ def traces(
         snapshot.path,
         f"""WITH own AS (
                 SELECT c.run, c.arm, c.seed,
-                       ceil(max(max(l.step)) OVER () / {POINTS})::INTEGER AS width
+                       ceil(max(max(l.step)) OVER () /
+                            least({POINTS}, greatest(50, {DRAWN} // count(*) OVER ())))::INTEGER
+                       AS width
                   FROM data.cells c JOIN data.latest l USING (run)
                  WHERE c.matrix = $matrix AND $model IN ('', c.model)
                  GROUP BY c.run, c.arm, c.seed),

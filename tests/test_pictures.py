@@ -4,12 +4,18 @@ The pictures of the README (docs/images) are those that these tests leave in rep
 """
 
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from suite.cli import app
 from tests.browsing import Visitor, chromium, dashboard
+
+pytestmark = pytest.mark.skipif(
+    not (Path(__file__).parents[1] / "results/miniature").is_dir(),
+    reason="no results/miniature yet: `make miniature`",
+)
 
 TRACED = ("grpo", "entreg", "aent", "aepo", "clip-higher", "clip-low")  # as many as one can read
 

@@ -67,9 +67,7 @@ def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> N
                 f"{choice.matrix}-{name.replace('/', '-')}",
                 f"{title} of each arm over {queries.AXES[axis]}",
             )
-    st.caption(
-        f"Lines: means over seeds, each seed fainter; at most {queries.POINTS} intervals of steps."
-    )
+    st.caption("Lines: means over seeds, each seed fainter; long runs in intervals of steps.")
 
 
 def _against_score(choice: Choice, shown: list[str], look: charts.Look) -> None:
