@@ -15,6 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -128,9 +129,8 @@ class _Run:
                     time.sleep(POLL_SECONDS)
                 self._store.publish_when_due()
         except BaseException:
-            for session in self._sessions:
-                session.held.stop()
-                session.held.release()
+            with ThreadPoolExecutor(len(self._sessions) or 1) as stopping:  # each has its patience
+                list(stopping.map(_Session.stop, self._sessions))
             for session in self._sessions:
                 session.interrupted()
             raise
@@ -285,6 +285,11 @@ class _Session:
         if cell is self.running:
             self.running = None
         self._end(cell, status, error, self.log if error else None)
+
+    def stop(self) -> None:
+        """End the worker, and everything of it."""
+        self.held.stop()
+        self.held.release()
 
     def interrupted(self) -> None:
         """The worker was stopped on the user's word; what it wrote is taken in."""

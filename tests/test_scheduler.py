@@ -9,9 +9,11 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from suite import machine, scheduler
-from suite.cell import Cell
+from suite import conductor, machine, scheduler
+from suite.cell import Cell, Workspace
 from suite.processes import MARK, Lost, Start, killed
+from suite.store import connect
+from tests.conftest import SMALL
 
 CELL = Cell("m", "a", "grpo", {}, "tabular", 0, {}, {}, {"steps": 1}, {}, {})
 
@@ -137,3 +139,52 @@ def test_what_an_earlier_attempt_left_is_gone_before_the_next_begins(no_gpu, sta
         stranger.kill()
         assert alive == [False, True]
     held.release()
+
+
+class SlowToEnd:
+    """A place with room for everything, whose workers take a second to end when asked to."""
+
+    reuse = False
+
+    def impossible(self, cell):
+        return None
+
+    def slots(self, cell):
+        return 8
+
+    def fits(self, cell):
+        return True
+
+    def start(self, cell, what):
+        return self
+
+    def poll(self):
+        return None
+
+    def stop(self):
+        time.sleep(1)
+
+    def release(self):
+        pass
+
+
+def test_sessions_are_stopped_side_by_side(cells, tmp_path):
+    workspace, running = Workspace(tmp_path / "runs.db"), []
+
+    class Display:
+        def cell(self, cell, status):
+            running.extend([cell] if status == "running" else [])
+            if len(running) == 4:
+                raise KeyboardInterrupt
+
+        def line(self, cell, row):
+            pass
+
+    four = cells(SMALL.replace("budget:", "seeds: [0, 1]\nbudget:"))
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        conductor.run(four, workspace, Display(), SlowToEnd())
+    assert time.monotonic() - began < 3.5
+    with connect(workspace.db) as connection:
+        statuses = connection.execute("SELECT DISTINCT status FROM runs").fetchall()
+    assert statuses == [("interrupted",)]
