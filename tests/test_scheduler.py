@@ -173,9 +173,10 @@ def test_sessions_are_stopped_side_by_side(cells, tmp_path):
 
     class Display:
         def cell(self, cell, status):
-            running.extend([cell] if status == "running" else [])
-            if len(running) == 4:
-                raise KeyboardInterrupt
+            if status == "running":
+                running.append(cell)
+                if len(running) == 4:
+                    raise KeyboardInterrupt
 
         def line(self, cell, row):
             pass
