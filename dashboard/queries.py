@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 import streamlit as st
 
-from suite import matched
 from suite.cell import EVALUATION, EXTERNAL, TABULAR, THEORY, Workspace
+from suite.db.migrations import MIGRATIONS
 from suite.ledger import SECONDS_PER_HOUR
-from suite.lock import conductor_of
-from suite.migrations import MIGRATIONS
+from suite.reporting import matched
+from suite.running.lock import conductor_of
 from suite.store import NoDatabase, connect
 
 POINTS, DRAWN = 250, 8000  # of a curve at most, of all curves of a chart about

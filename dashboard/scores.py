@@ -12,9 +12,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from dashboard.queries import Snapshot, cached, frame, reading
-from suite import against, matched, published, report, spending, stats
-from suite.headline import headline
+from suite import report, stats
 from suite.report import Report, Scores
+from suite.reporting import against, matched, published, spending
+from suite.reporting.headline import headline
 
 
 class Subject(NamedTuple):
@@ -97,7 +98,7 @@ def leaderboard(subject: Subject) -> Report:
 def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFrame:
     """pass@k of each arm at each evaluation with its 95 % interval over problems and seeds.
 
-    unit: of the cost, one of suite.spending.UNITS. Raises ValueError when it was not recorded.
+    unit: of the cost, one of suite.reporting.spending.UNITS. ValueError when it was not recorded.
     """
     with reading(subject.path) as connection:
         found = spending.read(connection, *subject[1:4], unit)

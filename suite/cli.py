@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from suite import db_commands
 from suite.cell import Cell, Workspace
+from suite.db import commands as db_commands
 from suite.matrix import load_cells
 from suite.matrix_file import MatrixError
 
@@ -88,7 +88,7 @@ def run(
     algorithms, settings and reward modes are the matrix's own, the numbers mean nothing.
     """
     from suite.plan import warnings
-    from suite.reports import chosen
+    from suite.reporting.names import chosen
 
     cells = [cell for path in matrix for cell in _cells(path, shrink)]
     names = list(dict.fromkeys(cell.matrix for cell in cells))
@@ -124,7 +124,7 @@ def plan(
     import json
 
     from suite import plan as plans
-    from suite.plan_show import show
+    from suite.planning.show import show
 
     workspace = Workspace(db)
     planned = plans.prepare(_cells(matrix, shrink), workspace)
@@ -140,7 +140,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
     """Show every cell of every matrix with its state, progress and cost; not the lab's runs."""
-    from suite.control import status_table
+    from suite.running.control import status_table
 
     if not watch:
         console.print(status_table(db))
@@ -159,7 +159,7 @@ def stop(
     patience: Annotated[float, typer.Option(min=0, help="Seconds to wait for its end.")] = 120,
 ) -> None:
     """Stop the `suite run` or `suite eval` that works on a database; nothing is lost."""
-    from suite import control
+    from suite.running import control
 
     console.print(_checked(control.stop, Workspace(db), patience), highlight=False)
 
@@ -175,7 +175,7 @@ def logs(
     db: Database = DEFAULT_DB,
 ) -> None:
     """Print the log of an attempt at a cell: what OpenRLHF, DeepSpeed, vLLM and Ray said."""
-    from suite import control
+    from suite.running import control
 
     path = _checked(control.log_of, Workspace(db), cell, attempt)
     with contextlib.suppress(KeyboardInterrupt):
@@ -234,7 +234,8 @@ def evaluate(  # noqa: PLR0913  options of a command line
     Nothing is drawn twice: killed and started again it goes on, finished it prints at once, and
     with more --samples the ones that exist already count (sample j depends on its number alone).
     """
-    from suite import evaluation, scorecard
+    from suite import evaluation
+    from suite.reporting import scorecard
 
     given = {"samples": samples, "temperature": temperature, "top_p": top_p, "top_k": top_k}
     one = _checked(
@@ -329,7 +330,7 @@ def report(
     With --more also mean@n, pass^k and maj@k, how likely each arm improves on the baseline, the
     smallest detectable difference, and the interquartile mean over benchmarks.
     """
-    from suite.reports import chosen
+    from suite.reporting.names import chosen
 
     spent = unit if cost or unit else None
     _print_reports(_checked(chosen, Workspace(db), matrix, more, spent, against), markdown, csv)
@@ -354,7 +355,7 @@ def results(
     Everything on it comes from SOURCE, so the same source gives the same page anywhere. A claim is
     shown, not shown, or its opposite is shown, over paired seeds.
     """
-    from suite import results as pages
+    from suite.reporting import results as pages
 
     picture = figure or out.with_suffix(".svg")
     of = _checked(pages.study, source, claims)
@@ -390,8 +391,8 @@ def sql(
     the database, within limits of time and memory. Without a query there is a prompt, with history.
     """
     from suite import sql as shell
-    from suite.sandbox import DRAWN, KEPT, ROWS
-    from suite.sandbox import query as ask
+    from suite.db.sandbox import DRAWN, KEPT, ROWS
+    from suite.db.sandbox import query as ask
 
     if query is None:
         if as_json or csv or parquet:
@@ -488,7 +489,7 @@ def _run_cells(
         typer.Exit: Ctrl-C or SIGTERM; everything that ran is kept.
     """
     from suite import conductor
-    from suite.progress import display
+    from suite.running.progress import display
     from suite.scheduler import open_place
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: stop and publish
@@ -553,8 +554,8 @@ def main() -> None:
     """Entry point: expected errors become one line and exit status 2 (bad input) or 1."""
     import duckdb
 
-    from suite.lock import Busy
     from suite.machine import UnknownDevice
+    from suite.running.lock import Busy
     from suite.scheduler import Infeasible, NoCluster
     from suite.store import NoDatabase
 

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from suite.cell import EVALUATION, Cell, Workspace
-from suite.faults import fault
-from suite.lock import only_conductor
-from suite.processes import Lost, Start
-from suite.queueing import Queue
+from suite.running.faults import fault
+from suite.running.lock import only_conductor
+from suite.running.processes import Lost, Start
+from suite.running.queueing import Queue
+from suite.running.spool import path_of, write_lease
 from suite.scheduler import Held, Place
-from suite.spool import path_of, write_lease
 from suite.store import BadSpool, Store
 from suite.worker import stack_key
 
@@ -34,7 +34,7 @@ POLL_SECONDS = 0.5
 
 
 class Display(Protocol):
-    """What watches a run: see suite.progress."""
+    """What watches a run: see suite.running.progress."""
 
     def cell(self, cell: Cell, status: str) -> None:
         """A cell's status changed."""

@@ -2,8 +2,8 @@
 
 An evaluation is a cell like any other: its content is its id, a worker runs it, its spool and its
 texts lie in its folder. What distinguishes it is that nothing is trained; `algorithm` is "eval".
-Here it is put together from the command line; `suite.evaluator` draws and grades in the worker,
-`suite.scorecard` says what came out.
+Here it is put together from the command line; `suite.running.evaluator` draws and grades in the
+worker, `suite.reporting.scorecard` says what came out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks import prompts
 from benchmarks.sampling import PRESETS, Sampling
 from suite import catalog, machine
 from suite.cell import EVALUATION, Cell, Workspace
-from suite.spool import attempts, read_from
+from suite.running.spool import attempts, read_from
 
 FRACTION = 1.0  # of a budget that an evaluation has not: its place in the views
 _RUN = re.compile(r"([0-9a-f]{12})(?:@(\d+))?")

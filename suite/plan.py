@@ -1,7 +1,7 @@
 """What a matrix would do: cells, cost, memory, where arms differ, and the exact commands.
 
 Imports neither torch, Ray nor vLLM; nothing is started and nothing is written. The numbers are made
-in suite/estimate.py (cost) and suite/memory.py, and printed by suite/plan_show.py.
+in suite/planning: estimate.py (cost) and memory.py, and printed by show.py.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from typing import Any
 
 import algorithms
 from algorithms.openrlhf.flags import MODULE
-from suite import estimate as estimates
-from suite import machine, memory, size, timings
+from suite import machine
 from suite.cell import Cell, Workspace
-from suite.estimate import Estimate, finite
 from suite.ledger import SECONDS_PER_HOUR as HOUR
-from suite.memory import Load
-from suite.size import Accelerator, Shape
-from suite.timings import Timing
+from suite.planning import estimate as estimates
+from suite.planning import memory, size, timings
+from suite.planning.estimate import Estimate, finite
+from suite.planning.memory import Load
+from suite.planning.size import Accelerator, Shape
+from suite.planning.timings import Timing
 from suite.worker import openrlhf_flags, stack_key
 
 

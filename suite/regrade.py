@@ -16,10 +16,11 @@ from typing import Any
 from benchmarks.audit import Audit, false_positives
 from benchmarks.grading import Grader, extract
 from benchmarks.sampling import LETTERS, digest, read_benchmark
-from suite import editions, machine, responses, spool
+from suite import machine
 from suite.cell import Cell, Workspace
-from suite.lock import only_conductor
 from suite.report import Report
+from suite.running import editions, responses, spool
+from suite.running.lock import only_conductor
 from suite.store import Store, connect
 
 EXAMPLES = 20  # changed verdicts, or false positives of a benchmark, shown

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from rich.markup import escape
 from rich.table import Table
 
-from suite import caveats, stats
+from suite import stats
 from suite.cell import EVALUATION, EXTERNAL
+from suite.reporting import caveats
 from suite.store import connect
 
 BASE = "the base model"  # as comparisons name it

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 from algorithms.openrlhf.driver import GANG
 from suite import machine
 from suite.cell import Cell
-from suite.processes import (
+from suite.running.processes import (
     PATIENCE_SECONDS,
     Lost,
     Start,

@@ -1,6 +1,7 @@
 """`suite sql`: one query, or a prompt for many; tables on the terminal, JSON, CSV or Parquet.
 
-Every statement goes through suite.sandbox. The prompt takes lines until one ends with a semicolon.
+Every statement goes through suite.db.sandbox. The prompt takes lines until one ends with a
+semicolon.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from suite import sandbox
-from suite.sandbox import QueryError, Result
+from suite.db import sandbox
+from suite.db.sandbox import QueryError, Result
 
 CELL = 200  # characters of a value on the terminal
 HELP = r"""A statement ends with a semicolon. \d: the views, \d NAME: columns of one, \q: leave."""

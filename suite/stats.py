@@ -1,13 +1,13 @@
 """The statistics behind every reported number, under one roof.
 
 Small pure functions on arrays, numpy and scipy only, the random generator always passed in; each
-cites its source and says where it departs from it. They live in four files: what n samples say of k
-(`suite.passk`), intervals (`suite.intervals`), arms against each other (`suite.comparison`), and
-pass@k beyond the samples drawn, an estimate (`suite.prediction`). Left out: rliable (its 1.2
-ignores the random state it is given).
+cites its source and says where it departs from it. They live in `suite.statistics`: what n samples
+say of k (`passk`), intervals (`intervals`), arms against each other (`comparison`), and pass@k
+beyond the samples drawn, an estimate (`prediction`). Left out: rliable (its 1.2 ignores the random
+state it is given).
 """
 
-from suite.comparison import (
+from suite.statistics.comparison import (
     Comparison,
     compare_arms,
     holm,
@@ -16,7 +16,7 @@ from suite.comparison import (
     minimum_detectable_effect,
     probability_of_improvement,
 )
-from suite.intervals import (
+from suite.statistics.intervals import (
     Difference,
     Interval,
     hierarchical_interval,
@@ -24,8 +24,8 @@ from suite.intervals import (
     paired_bootstrap,
     sampling_interval,
 )
-from suite.passk import majority_at_k, mean_at_n, pass_at_k, pass_curve, pass_hat_k
-from suite.prediction import Estimated, predict_pass_at_k
+from suite.statistics.passk import majority_at_k, mean_at_n, pass_at_k, pass_curve, pass_hat_k
+from suite.statistics.prediction import Estimated, predict_pass_at_k
 
 __all__ = [
     "Comparison",

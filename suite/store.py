@@ -6,8 +6,8 @@ made by a child process, an atomic rename to runs.db. Readers see a complete sna
 never a lock. The byte offset of each spool file is stored in the same transaction as its rows, so a
 kill at any point neither loses nor doubles one.
 
-Only the store writes to DuckDB: the tables are made by suite.migrations, filled by suite.intake,
-and queried through suite.views.
+Only the store writes to DuckDB: the tables are made by suite.db.migrations, filled by
+suite.db.intake, and queried through suite.db.views.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from suite import spool
 from suite.cell import EVALUATION, Cell, Workspace
-from suite.intake import Intake, as_json
-from suite.merging import merge
-from suite.migrations import migrate
-from suite.views import VIEWS as VIEWS
+from suite.db.intake import Intake, as_json
+from suite.db.merging import merge
+from suite.db.migrations import migrate
+from suite.db.views import VIEWS as VIEWS
+from suite.running import spool
 
 PUBLISH_SECONDS = 0.5  # between two snapshots, at least
 PUBLISH_SHARE = 0.2  # of the time at most goes into copies, however large the file has become
@@ -212,7 +212,7 @@ class Store:
         self._intake.event(run, attempt, [row])
 
     def merge(self, other: Path) -> tuple[int, int, int]:
-        """Take in the runs of another database of this version: see suite.merging."""
+        """Take in the runs of another database of this version: see suite.db.merging."""
         counts = merge(self._db, other, self.workspace)
         self.changed = True
         return counts

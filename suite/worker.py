@@ -32,12 +32,13 @@ import algorithms
 from algorithms.openrlhf.flags import command_line
 from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
-from suite import catalog, editions, evaluator, machine
+from suite import catalog, machine
 from suite.cell import TABULAR, Cell, Workspace
-from suite.faults import names
 from suite.ledger import Budget, Ledger
-from suite.responses import Responses
-from suite.spool import Spool, attempts, check_lease, largest, path_of, read_from
+from suite.running import editions, evaluator
+from suite.running.faults import names
+from suite.running.responses import Responses
+from suite.running.spool import Spool, attempts, check_lease, largest, path_of, read_from
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 EMBEDDED_TEST_PROBLEMS = 300
@@ -100,7 +101,7 @@ class Recorder:
         return sum(largest(path, "attempt_seconds") for path in earlier)
 
     def check_lease(self) -> None:
-        """Raises suite.spool.Fenced when a later attempt at the cell has begun."""
+        """Raises suite.running.spool.Fenced when a later attempt at the cell has begun."""
         check_lease(self._folder, self._attempt)
 
     def write(self, kind: str, **fields: Any) -> None:

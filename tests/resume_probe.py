@@ -26,7 +26,7 @@ import torch  # noqa: E402
 from algorithms.openrlhf import driver  # noqa: E402
 from suite import worker  # noqa: E402
 from suite.cell import Workspace  # noqa: E402
-from suite.spool import write_lease  # noqa: E402
+from suite.running.spool import write_lease  # noqa: E402
 
 
 def kill_everything(root):

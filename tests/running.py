@@ -8,8 +8,8 @@ import time
 
 import psutil
 
-from suite.processes import MARK
-from suite.spool import attempts, read_from
+from suite.running.processes import MARK
+from suite.running.spool import attempts, read_from
 
 
 def suite(arguments, folder, env):

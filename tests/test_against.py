@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from suite import against, spool, stats
+from suite import stats
 from suite.cell import Workspace
 from suite.cli import app
 from suite.matrix import load_cells
-from suite.published import PUBLISHED
+from suite.reporting import against
+from suite.reporting.published import PUBLISHED
+from suite.running import spool
 from suite.shrink import shrunk
 from suite.store import Store
 

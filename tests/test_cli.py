@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from suite import spool
 from suite.cell import Workspace
-from suite.lock import only_conductor
 from suite.matrix import load_cells
+from suite.running import spool
+from suite.running.lock import only_conductor
 from suite.store import Store
 
 MATRIX = """\
@@ -147,7 +147,7 @@ def test_stop(suite, history):
     assert "nothing runs cells of runs.db" in suite("stop").stdout
     code = (
         "import sys, time; from pathlib import Path; from suite.cell import Workspace;"
-        "from suite.lock import only_conductor\n"
+        "from suite.running.lock import only_conductor\n"
         "with only_conductor(Workspace(Path('runs.db'))): print('on', flush=True); time.sleep(60)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}

@@ -17,7 +17,7 @@ import pytest
 from algorithms.lab.settings import Environment, Training
 from suite import conductor, scheduler
 from suite.cell import TABULAR, Cell, Workspace
-from suite.queueing import Queue
+from suite.running.queueing import Queue
 from suite.store import connect
 
 pytestmark = pytest.mark.stack
@@ -241,7 +241,7 @@ def test_arms_interleave(story):
 
 def test_an_orphan_of_a_lost_attempt_cannot_write(story):
     """A worker that is believed dead and is not: its lease has gone to the next attempt."""
-    from suite.spool import Fenced, check_lease
+    from suite.running.spool import Fenced, check_lease
 
     (run,) = query(story, "SELECT run FROM data.events WHERE kind = 'lost' LIMIT 1")[0]
     folder = story[0].cell(run)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as distributions
 
-from suite import comparison
+from suite.statistics import comparison
 from suite.stats import (
     compare_arms,
     holm,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from suite.curves import (
+from suite.statistics.curves import (
     Draws,
     Saturation,
     cost_to,

@@ -12,12 +12,13 @@ from streamlit.testing.v1 import AppTest
 from dashboard import charts, queries
 from dashboard.maths import as_markdown
 from dashboard.views.pass_at_k import crossings
-from suite import outside, viewer
+from suite import viewer
 from suite.cell import Workspace
+from suite.db import outside
 from suite.matrix import load_cells
-from suite.published import PUBLISHED
+from suite.reporting.published import PUBLISHED
+from suite.running.spool import Spool
 from suite.shrink import shrunk
-from suite.spool import Spool
 from suite.store import Store
 from tests.test_against import database
 

@@ -2,11 +2,11 @@
 
 import pytest
 
-from suite import spool
 from suite.cell import Workspace
-from suite.details import details
 from suite.matrix import load_cells
 from suite.report import leaderboard
+from suite.reporting.details import details
+from suite.running import spool
 from suite.store import Store
 
 MATRIX = """\

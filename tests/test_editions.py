@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import catalogue, prompts
-from suite import editions
 from suite.cell import Workspace
 from suite.matrix import load_cells
+from suite.running import editions
 from suite.worker import record_benchmarks
 
 MATRIX = """\

@@ -16,8 +16,8 @@ import pytest
 
 from suite.cell import Workspace
 from suite.matrix import load_cells
-from suite.processes import MARK
-from suite.spool import attempts
+from suite.running.processes import MARK
+from suite.running.spool import attempts
 from suite.store import connect
 from tests.running import marked, suite, traced_steps, wait_for
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks import prompts
-from suite import evaluation, evaluator, responses
+from suite import evaluation
 from suite.cell import Workspace
 from suite.evaluation import Prompting
 from suite.matrix import load_cells
+from suite.running import evaluator, responses
 from suite.store import connect
 
 PROBLEMS, SAMPLES = 30, 1024

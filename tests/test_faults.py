@@ -3,7 +3,7 @@
 import pytest
 import ray.exceptions
 
-from suite.faults import fault, names
+from suite.running.faults import fault, names
 
 
 def failed(error):

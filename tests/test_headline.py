@@ -1,7 +1,7 @@
 """The advice says what the corrected intervals show, and no more."""
 
-from suite.headline import headline
 from suite.report import Scores, comparisons
+from suite.reporting.headline import headline
 
 PROBLEMS = 60
 

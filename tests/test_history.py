@@ -7,12 +7,13 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from suite import history, outside, spool
 from suite.cell import Workspace
 from suite.cli import app
-from suite.lock import Busy, only_conductor
+from suite.db import history, outside
+from suite.db.migrations import TABLES
 from suite.matrix import load_cells
-from suite.migrations import TABLES
+from suite.running import spool
+from suite.running.lock import Busy, only_conductor
 from suite.store import NoDatabase, Store, connect
 
 MATRIX = """\

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from suite.cell import Workspace
-from suite.lock import Busy, conductor_of, lock_file, only_conductor
+from suite.running.lock import Busy, conductor_of, lock_file, only_conductor
 
 
 @pytest.fixture

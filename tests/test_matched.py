@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from suite import matched, spool
 from suite.cell import Workspace
 from suite.matrix import load_cells
+from suite.reporting import matched
+from suite.running import spool
 from suite.store import Store
 
 MATRIX = """\

@@ -15,8 +15,8 @@ from suite import catalog, plan
 from suite.cell import Workspace
 from suite.cli import app
 from suite.matrix import load_cells
-from suite.plan_show import show
-from suite.processes import MARK
+from suite.planning.show import show
+from suite.running.processes import MARK
 from suite.schema import Train
 from suite.shrink import GROUP, SAMPLES, STEPS, shrunk
 from suite.store import connect

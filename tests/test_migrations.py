@@ -3,8 +3,8 @@
 import duckdb
 import pytest
 
-from suite.migrations import MIGRATIONS, migrate
-from suite.views import VIEWS
+from suite.db.migrations import MIGRATIONS, migrate
+from suite.db.views import VIEWS
 
 RUN = "r1"
 ROWS = {  # what a database of each version holds: table -> rows, as its columns then were

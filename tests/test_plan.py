@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from suite import estimate, plan
+from suite import plan
 from suite.cell import Workspace
 from suite.matrix import load_cells
 from suite.plan import warnings
+from suite.planning import estimate
 from tests.conftest import SMALL
 from tests.parsing import parsed_by_openrlhf
 

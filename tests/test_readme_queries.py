@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from suite import spool, sql
+from suite import sql
 from suite.cell import Cell, Workspace
-from suite.sandbox import query
+from suite.db.sandbox import query
+from suite.running import spool
 from suite.store import Store
 
 README = Path(__file__).resolve().parent.parent / "README.md"

@@ -8,7 +8,7 @@ from suite import evaluation
 from suite.cell import Workspace
 from suite.ledger import Budget
 from suite.regrade import apply, audit, audit_report, regrade
-from suite.spool import path_of
+from suite.running.spool import path_of
 from suite.store import Store, connect
 from suite.worker import Recorder
 

@@ -17,12 +17,15 @@ import pytest
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from suite import association, claims, history, results, spool
 from suite.cell import Workspace
 from suite.cli import app
+from suite.db import history
 from suite.matrix import load_cells
 from suite.matrix_file import MatrixError
 from suite.report import leaderboard
+from suite.reporting import claims, results
+from suite.running import spool
+from suite.statistics import association
 from suite.store import Store
 
 REPO = Path(__file__).resolve().parent.parent
@@ -232,7 +235,7 @@ def carried(x_P):
 
 
 def interval(x_SP, level):
-    """Mean, low, high: a crossed bootstrap stretched to Student's t, as suite/intervals.py says.
+    """Mean, low, high: a crossed bootstrap stretched to Student's t, as suite.stats has it.
 
     The error is that of two-way random effects, t is Cochran's. Own draws, so ends agree roughly.
     """

@@ -23,7 +23,7 @@ import pytest
 from algorithms.openrlhf import checkpoints
 from suite.cell import Workspace
 from suite.matrix import load_cells
-from suite.spool import attempts, read_from
+from suite.running.spool import attempts, read_from
 
 STEPS = 6
 MATRIX = f"""\

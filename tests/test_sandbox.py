@@ -8,7 +8,7 @@ import time
 import pytest
 
 from suite.cell import Workspace
-from suite.sandbox import QueryError, query
+from suite.db.sandbox import QueryError, query
 from suite.store import NoDatabase, Store
 from tests.hostile_sql import HEAVY, REFUSED
 
@@ -51,7 +51,7 @@ def test_bounded_in_time(db, sql):
 
 MEASURE = """
 import resource, sys
-from suite.sandbox import QueryError, query
+from suite.db.sandbox import QueryError, query
 for sql in sys.stdin.read().splitlines():
     try:
         query(sys.argv[1], sql, seconds=2, memory=int(sys.argv[2]))

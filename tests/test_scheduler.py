@@ -11,7 +11,7 @@ import pytest
 
 from suite import conductor, machine, scheduler
 from suite.cell import Cell, Workspace
-from suite.processes import MARK, Lost, Start, killed
+from suite.running.processes import MARK, Lost, Start, killed
 from suite.store import connect
 from tests.conftest import SMALL
 

@@ -5,8 +5,10 @@ import json
 
 import pytest
 
-from suite import evaluation, scorecard, spool
+from suite import evaluation
 from suite.cell import Workspace
+from suite.reporting import scorecard
+from suite.running import spool
 from suite.store import Store
 from suite.worker import record_benchmarks
 

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from suite import spool
 from suite.ledger import Budget
+from suite.running import spool
 from suite.worker import Recorder
 
 

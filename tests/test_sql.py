@@ -11,9 +11,9 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from suite import spool
 from suite.cell import Workspace
 from suite.matrix import load_cells
+from suite.running import spool
 from suite.sql import HELP, completer, unique
 from suite.store import Store
 from tests.hostile_sql import HEAVY, REFUSED, typeable

@@ -12,12 +12,12 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from suite import spool
 from suite.cell import Workspace
+from suite.db.views import VIEWS
 from suite.matrix import load_cells
 from suite.report import leaderboard
+from suite.running import spool
 from suite.store import NoDatabase, Store, connect
-from suite.views import VIEWS
 
 MATRIX = """\
 name: m

@@ -2,9 +2,10 @@
 
 import pytest
 
-from suite import spool, timings
 from suite.cell import Workspace
 from suite.matrix import load_cells
+from suite.planning import timings
+from suite.running import spool
 from suite.store import Store
 
 MATRIX = """\

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from suite.matrix import load_cells
-from suite.processes import MARK
+from suite.running.processes import MARK
 from suite.store import connect
 from tests.browsing import Visitor, chromium, dashboard
 

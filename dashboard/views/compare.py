@@ -8,7 +8,7 @@ from dashboard import charts, queries, scores, state
 from dashboard.maths import show_table
 from dashboard.state import Choice
 from suite.report import Report
-from suite.spending import UNITS
+from suite.reporting.spending import UNITS
 
 
 def show() -> None:

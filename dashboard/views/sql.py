@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import state
-from suite.sandbox import DRAWN, MEMORY, ROWS, SECONDS, QueryError, Result, query
+from suite.db.sandbox import DRAWN, MEMORY, ROWS, SECONDS, QueryError, Result, query
 from suite.store import NoDatabase
 
 EXAMPLES = {

@@ -12,8 +12,8 @@ from typing import Any
 from suite import machine
 from suite.cell import Cell, Workspace
 from suite.lab.experiment import THEORY, Arm, Experiment
-from suite.lock import only_conductor
-from suite.spool import Spool, path_of
+from suite.running.lock import only_conductor
+from suite.running.spool import Spool, path_of
 from suite.store import Store
 
 Progress = Callable[[Arm, float], None]  # an arm and the share of it that is done

@@ -2,12 +2,12 @@
 
     python tests/bench/readers_bench.py [--seconds N] [--kills N] [--browser]
 
-A worker spools BATCHES trace lines a second (suite.spool). A conductor takes them in and publishes
-as `suite run` does (Store.ingest, Store.publish_when_due, every POLL_SECONDS). Three readers open
-runs.db several times a second and ask for the last line's time, or with --browser, three servers of
-the dashboard are looked at in Chromium: the age is then that of the step on the page. A fourth
-reader asks through `suite sql` over and over. Then the conductor is killed with SIGKILL at random
-moments while the worker goes on, and runs.db is opened after each.
+A worker spools BATCHES trace lines a second (suite.running.spool). A conductor takes them in and
+publishes as `suite run` does (Store.ingest, Store.publish_when_due, every POLL_SECONDS). Three
+readers open runs.db several times a second and ask for the last line's time, or with --browser,
+three servers of the dashboard are looked at in Chromium: the age is then that of the step on the
+page. A fourth reader asks through `suite sql` over and over. Then the conductor is killed with
+SIGKILL at random moments while the worker goes on, and runs.db is opened after each.
 
 Exit status 1 when a reader or the conductor had an error, when the age of what was seen is over
 STALE seconds at the 95th percentile, or when a spooled line is missing or there twice at the end.
@@ -31,9 +31,10 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from suite import history, sandbox, spool
 from suite.cell import Cell, Workspace
 from suite.conductor import POLL_SECONDS
+from suite.db import history, sandbox
+from suite.running import spool
 from suite.store import Store, connect
 from tests.browsing import Visitor, chromium, dashboard
 

@@ -27,7 +27,7 @@ import yaml
 
 from suite.cell import Workspace
 from suite.matrix import load_cells
-from suite.spool import attempts, read_from
+from suite.running.spool import attempts, read_from
 from suite.worker import materialise, openrlhf_flags
 
 REPO = Path(__file__).resolve().parent.parent.parent

@@ -3,10 +3,11 @@ r"""runs.db at scale: how fast spools go in, how fast questions are answered, wh
     python tests/bench/store_bench.py [--runs N] [--steps N] [--evaluations N] [--json FILE]
                                       [--keep FOLDER] [--browser]
 
-Spool files are written as workers write them (suite.spool), taken in as the conductor takes them in
-(Store.ingest, file after file), published, asked, compacted and asked again. By default 100 runs in
-10 matrices, 2,500 steps of 40 metrics each: 10 million trace rows; 10 evaluations of 32 problems,
-64 samples each: 2 million samples, of which every verdict, length, digest and answer is kept.
+Spool files are written as workers write them (suite.running.spool), taken in as the conductor takes
+them in (Store.ingest, file after file), published, asked, compacted and asked again. By default 100
+runs in 10 matrices, 2,500 steps of 40 metrics each: 10 million trace rows; 10 evaluations of 32
+problems, 64 samples each: 2 million samples, of which every verdict, length, digest and answer is
+kept.
 
 Each question is a function of the dashboard, called as its views call it but without its cache, its
 connection included, on all cores; times are medians of REPEATS. Exit status 1 when a target is
@@ -34,8 +35,11 @@ os.environ.setdefault("STREAMLIT_LOGGER_LEVEL", "error")  # it misses its server
 
 from dashboard import queries, records, scores
 from dashboard.views.entropy import TITLES
-from suite import history, report, spending, spool
+from suite import report
 from suite.cell import Cell, Workspace
+from suite.db import history
+from suite.reporting import spending
+from suite.running import spool
 from suite.store import Store, connect
 from tests.browsing import VIEWS, Visitor, chromium, dashboard
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import duckdb
 
-from suite import slim, spool
 from suite.cell import Workspace
-from suite.lock import only_conductor
-from suite.migrations import KEYS, MIGRATIONS, TABLES, migrate, order
+from suite.db import slim
+from suite.db.migrations import KEYS, MIGRATIONS, TABLES, migrate, order
+from suite.running import spool
+from suite.running.lock import only_conductor
 from suite.store import Store, connect
 
 
@@ -144,7 +145,7 @@ def compact(workspace: Workspace) -> tuple[int, int]:
 def export(db: Path, folder: Path, only_counts: bool = False) -> int:
     """Write every table to `folder`, which must be new, as Parquet; how many rows.
 
-    only_counts: without what only single samples need (suite/slim.py).
+    only_counts: without what only single samples need (suite/db/slim.py).
 
     Raises:
         NoDatabase: there is none.

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from suite.intervals import mean_interval
-from suite.passk import mean_at_n
+from suite.statistics.intervals import mean_interval
+from suite.statistics.passk import mean_at_n
 
 # Shapes of the Beta law that are considered, evenly in their logarithms. A smaller first shape than
 # 0.02 is a benchmark of which 9 in 10 problems have a rate below 1e-40; the second bounds the mean

@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from suite import spool
 from suite.cell import EXTERNAL, Cell, Workspace
-from suite.lock import only_conductor
+from suite.running import spool
+from suite.running.lock import only_conductor
 from suite.store import Store
 
 STEP = ("step", "global_step", "train/global_step", "training/global_step", "_step")

@@ -14,10 +14,11 @@ from typing import Any
 
 from benchmarks.grading import Grader
 from benchmarks.sampling import Generate, Sampling, batches, evaluate
-from suite import catalog, editions, machine
+from suite import catalog, machine
 from suite.cell import Cell, Workspace
 from suite.evaluation import FRACTION
-from suite.spool import attempts, read_from
+from suite.running import editions
+from suite.running.spool import attempts, read_from
 
 
 def run(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from suite import stats
-from suite.responses import KEY
+from suite.running.responses import KEY
 
 _NO_METRIC = ("kind", "step", "attempt")
 _BATCH_FIELDS = (

@@ -1,8 +1,9 @@
 """Arms at equal cost: what a budget bought, what a score cost, where the GPU-hours went.
 
 `suite report --cost` shows it. Costs are those of the ledger at each evaluation, in GPU-hours,
-generated tokens or steps; between evaluations scores move in straight lines (suite/curves.py). A
-score that an arm never reached costs "> x", x being what the arm spent; it is never dropped.
+generated tokens or steps; between evaluations scores move in straight lines
+(suite/statistics/curves.py). A score that an arm never reached costs "> x", x being what the arm
+spent; it is never dropped.
 """
 
 from __future__ import annotations
@@ -15,8 +16,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from suite import stats, timings
-from suite.curves import (
+from suite import stats
+from suite.ledger import SECONDS_PER_HOUR
+from suite.planning import timings
+from suite.planning.timings import Timing
+from suite.report import Report, with_interval
+from suite.reporting.spending import BASE, UNITS, Curve, Matched, read
+from suite.statistics.curves import (
     EXPONENTS,
     Draws,
     Saturation,
@@ -26,12 +32,8 @@ from suite.curves import (
     percentile,
     score_at,
 )
-from suite.ledger import SECONDS_PER_HOUR
-from suite.report import Report, with_interval
-from suite.spending import BASE, UNITS, Curve, Matched, read
 from suite.store import connect
 from suite.text import compact
-from suite.timings import Timing
 
 RESAMPLES, FIT_RESAMPLES = 2000, 400
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from suite import caveats, stats, votes
+from suite import stats
 from suite.cell import EVALUATION, Cell
 from suite.report import Report
+from suite.reporting import caveats, votes
 from suite.store import connect
 
 Counts = dict[str, tuple[list[str], list[int], list[int]]]  # benchmark -> problems, n, correct

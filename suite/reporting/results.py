@@ -19,10 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from suite import claims, history, matched, results_figure, stats, timings
+from suite import stats
 from suite.cell import Workspace
-from suite.claims import Entropies, File, Verdict
+from suite.db import history
 from suite.ledger import SECONDS_PER_HOUR
+from suite.planning import timings
+from suite.planning.timings import Timing
 from suite.report import (
     Report,
     Scores,
@@ -30,9 +32,10 @@ from suite.report import (
     run_numbers,
     scored,
 )
-from suite.results_page import page
+from suite.reporting import claims, matched, results_figure
+from suite.reporting.claims import Entropies, File, Verdict
+from suite.reporting.results_page import page
 from suite.store import connect
-from suite.timings import Timing
 
 LATE, CHANGE = claims.ENTROPIES
 

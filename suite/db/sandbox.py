@@ -17,8 +17,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from suite import sandbox_child
-from suite.sandbox_child import Status
+from suite.db import sandbox_child
+from suite.db.sandbox_child import Status
 from suite.store import NoDatabase
 
 ROWS, SECONDS, MEMORY = 1000, 10.0, 1 << 30  # bounds when a caller names none; bytes

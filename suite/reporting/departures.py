@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from suite.cell import Cell
-from suite.intake import as_json
+from suite.db.intake import as_json
 from suite.matrix import load_cells
 from suite.matrix_file import MatrixError
-from suite.published import BASE, Table
 from suite.report import Report
+from suite.reporting.published import BASE, Table
 from suite.store import connect
 
 Facts = dict[str, str]  # a setting by its name in a matrix -> its value as JSON

@@ -1,4 +1,4 @@
-"""The child process of suite.sandbox: one statement, inside limits that the statement cannot lift.
+"""The child process of suite.db.sandbox: one statement, inside limits that it cannot lift.
 
     python -I sandbox_child.py DB ROWS SECONDS MEMORY SIZE < statement
 

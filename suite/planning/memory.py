@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from suite.size import GIB, Accelerator, Shape
+from suite.planning.size import GIB, Accelerator, Shape
 
 ENGINE_SHARE = 0.6  # vllm.gpu_memory_utilization in algorithms.openrlhf.flags
 RESERVED = 2.0  # GiB: CUDA contexts of two processes, NCCL, what a sleeping engine keeps

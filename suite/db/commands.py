@@ -25,7 +25,7 @@ def check(db: Database = DEFAULT_DB) -> None:
 
     Exits 1 when there is something.
     """
-    from suite import history
+    from suite.db import history
 
     found = history.check(Workspace(db))
     for line in found:
@@ -38,7 +38,7 @@ def check(db: Database = DEFAULT_DB) -> None:
 @app.command()
 def compact(db: Database = DEFAULT_DB) -> None:
     """Write the file anew, traces sorted by metric, run and step: smaller, and faster to query."""
-    from suite import history
+    from suite.db import history
 
     before, after = history.compact(Workspace(db))
     typer.echo(f"{db}: {_size(before)} before, {_size(after)} now")
@@ -60,7 +60,7 @@ def export(
     With --slim it is small enough to be published: every report and figure of training comes out
     the same, but single samples, their answers and the paths of this machine are not in it.
     """
-    from suite import history
+    from suite.db import history
 
     rows = _checked(history.export, db, folder, slim)
     typer.echo(f"{folder}: {rows} rows")
@@ -83,7 +83,7 @@ def import_(
     Of a run that both have, the history that is further stays. Logs become runs of the algorithm
     "external"; a column `run` makes several of one file.
     """
-    from suite import history, outside
+    from suite.db import history, outside
 
     workspace = Workspace(db)
     for path in sources:

@@ -1,7 +1,7 @@
 """What papers report, as data: `matrices/published.yaml`, or another file of that form.
 
-The numbers are theirs, in tables with a row an arm; suite/against.py lays ours beside them. Left
-out: what a paper shows only as a curve.
+The numbers are theirs, in tables with a row an arm; suite/reporting/against.py lays ours beside
+them. Left out: what a paper shows only as a curve.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from suite.matrix_file import MatrixError
 from suite.schema import Positive, Section
 from suite.shrink import SUFFIX
 
-PUBLISHED = Path(__file__).parent.parent / "matrices" / "published.yaml"
+PUBLISHED = Path(__file__).parents[2] / "matrices" / "published.yaml"
 BASE = "base"  # the row of the untrained model
 AVERAGE = "average"  # over the benchmarks of `average_of`
 COSTS = {

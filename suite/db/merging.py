@@ -10,9 +10,9 @@ from pathlib import Path
 
 import duckdb
 
-from suite import spool
 from suite.cell import EVALUATION, Workspace
-from suite.migrations import TABLES
+from suite.db.migrations import TABLES
+from suite.running import spool
 
 _PROGRESS = """
     SELECT r.run, r.status = 'finished' AS finished, coalesce(max(l.step), 0) AS steps,

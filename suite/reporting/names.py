@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from suite import against, matched, published, scorecard
 from suite.cell import EVALUATION, Cell, Workspace
-from suite.details import details
 from suite.lab.outcome import names as lab_experiments
 from suite.report import Report, leaderboard, matrices
+from suite.reporting import against, matched, published, scorecard
+from suite.reporting.details import details
 
 
 def chosen(

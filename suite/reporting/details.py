@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from suite import stats, votes
+from suite import stats
 from suite.report import Report, Scores, baseline, scored
-from suite.scorecard import interval_text
+from suite.reporting import votes
+from suite.reporting.scorecard import interval_text
 from suite.store import connect
 
 

@@ -17,9 +17,9 @@ import algorithms
 from benchmarks import catalogue
 from suite.cell import Cell
 from suite.ledger import SECONDS_PER_HOUR
-from suite.size import Accelerator, Shape
+from suite.planning.size import Accelerator, Shape
+from suite.planning.timings import Timing
 from suite.text import count
-from suite.timings import Timing
 
 # What a model of the cost assumes. Nothing measured here: overwritten by the first real runs.
 UPDATE_UTILISATION = 0.35  # of the peak, forward and backward

@@ -16,13 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from suite import matched, published, spending, stats, timings
-from suite.departures import departures, stored
-from suite.intervals import Interval
+from suite import stats
 from suite.ledger import SECONDS_PER_HOUR
-from suite.published import AVERAGE, BASE, COSTS, PUBLISHED, Column, Table
+from suite.planning import timings
 from suite.report import Report, Scores, scored
+from suite.reporting import matched, published, spending
+from suite.reporting.departures import departures, stored
+from suite.reporting.published import AVERAGE, BASE, COSTS, PUBLISHED, Column, Table
 from suite.shrink import SUFFIX
+from suite.statistics.intervals import Interval
 from suite.store import connect
 from suite.text import compact
 

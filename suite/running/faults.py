@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from suite.processes import Lost
+from suite.running.processes import Lost
 
 _KINDS = {
     "ray.exceptions.NodeDiedError": "node lost",

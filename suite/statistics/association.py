@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from suite.intervals import Interval
+from suite.statistics.intervals import Interval
 
 FEWEST = 5  # arms
 EXACT = 1e-12  # of a variance that is left: less is rounding

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import special
 
-from suite import claims, stats
-from suite.association import FEWEST, spearman_interval
-from suite.claims import OPPOSITE, SHOWN, Verdict
-from suite.headline import headline
+from suite import stats
 from suite.report import BASE, Report, Scores, baseline, differences, markdown_table
+from suite.reporting import claims
+from suite.reporting.claims import OPPOSITE, SHOWN, Verdict
+from suite.reporting.headline import headline
+from suite.statistics.association import FEWEST, spearman_interval
 from suite.text import duration
 
 if TYPE_CHECKING:
-    from suite.results import Study
+    from suite.reporting.results import Study
 
 LATE, CHANGE = claims.ENTROPIES
 Lines = list[str]

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.table import Table
 
 from suite.cell import Workspace
-from suite.lock import conductor_of
+from suite.running.lock import conductor_of
 from suite.store import connect
 
 FOLLOW_SECONDS = 0.5

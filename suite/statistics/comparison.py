@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from suite.intervals import Interval, Spread, above, paired, resampled_means, spread, stretched
+from suite.statistics.intervals import (
+    Interval,
+    Spread,
+    above,
+    paired,
+    resampled_means,
+    spread,
+    stretched,
+)
 
 FLIPS = 9999  # random sign flips of a test: no p-value below 1 / 10,000
 SMALLEST = 1e-12  # a t test's p-value is not followed below this

@@ -1,7 +1,7 @@
 """The tables of runs.db, as the named steps that made them: forward only, each in one transaction.
 
 A step that is out in the world is never edited: a change is another step at the end. Tables live in
-the schema `data`; what people query are the views of suite.views, made anew each time.
+the schema `data`; what people query are the views of suite.db.views, made anew each time.
 
 | table | a row is | written when |
 |---|---|---|
@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import duckdb
 
-from suite import views
-from suite.responses import KEY
+from suite.db import views
+from suite.running.responses import KEY
 
 MIGRATIONS: dict[str, str] = {
     "001_initial": """

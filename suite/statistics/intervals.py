@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from suite.passk import mean_at_n
+from suite.statistics.passk import mean_at_n
 
 TIE = 1e-12  # two mean scores this close are equal: far below 1 / (problems · samples)
 BLOCK = 1 << 21  # array elements of a bootstrap held at once, 16 MB

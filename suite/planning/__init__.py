@@ -1,0 +1,1 @@
+"""What a cell will cost and whether it fits, before anything starts."""

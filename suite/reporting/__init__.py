@@ -1,0 +1,1 @@
+"""What is said of finished runs: reports, comparisons with papers, claims, RESULTS.md."""

@@ -1,0 +1,1 @@
+"""What conductor and worker stand on: processes, spools, queue, locks, evaluation."""

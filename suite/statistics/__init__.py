@@ -1,0 +1,1 @@
+"""The parts of suite.stats: estimates, intervals, comparisons, curves."""
