@@ -122,8 +122,8 @@ def identity(names: list[str], files: dict[str, str] | None = None) -> dict[str,
             hashes[name] = _pin(name)
         elif Path(name).exists():
             path = Path(name)
-            files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-            hashes[name] = _hash_files(files)
+            parts = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+            hashes[name] = _hash_files(parts)
     return hashes
 
 

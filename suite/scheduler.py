@@ -199,7 +199,7 @@ class Cluster:
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": {**passed, "PYTHONPATH": path}},
             )
-        except (ConnectionError, ValueError) as error:
+        except (ConnectionError, ValueError, RuntimeError) as error:  # the last: no node here
             raise NoCluster(
                 f"no Ray cluster at {address}: {_line(error)} (`ray start --head` starts one)"
             ) from error

@@ -119,7 +119,7 @@ def test_interval_covers_the_population_mean_of_thirty_sampled_problems(
 def test_interval_of_solved_or_unsolved_problems_leaves_its_range_seldom():
     # Without simulation: the 31 intervals of 30 problems, weighted by the binomial law. Their ends
     # jump from one count to the next, so at single rates coverage does too (Brown, Cai and DasGupta
-    # 2001 show it of every such interval): the README says how far.
+    # 2001 show it of every such interval): docs/numbers.md says how far.
     solved = np.arange(31)
     intervals = [mean_interval(solved[1:] <= count, rng=rng(count)) for count in solved]
     low, high = (np.array([x[end] for x in intervals]) for end in (1, 2))
