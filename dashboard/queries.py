@@ -20,7 +20,7 @@ from suite.running.lock import conductor_of
 from suite.store import NoDatabase, connect
 
 POINTS, DRAWN = 250, 8000  # of a curve at most, of all curves of a chart about
-COLLAPSE, EXPLOSION = 0.2, 2.0  # of the first entropy; between what public logs do: see docs/numbers.md
+COLLAPSE, EXPLOSION = 0.2, 2.0  # of the first entropy: docs/numbers.md
 TRUNCATION = 0.1  # of the responses
 
 cached = st.cache_data(show_spinner=False, max_entries=200)

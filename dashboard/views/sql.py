@@ -14,8 +14,10 @@ EXAMPLES = {
   FROM leaderboard ORDER BY k, score DESC""",
     "entropy along one arm": """SELECT step, arm, seed, value AS entropy
   FROM traces WHERE metric = 'entropy' ORDER BY arm, seed, step""",
-    "where the GPU-hours went": """SELECT arm, metric, round(sum(value) / 3600, 4) AS gpu_hours
-  FROM traces WHERE metric LIKE 'seconds/%' GROUP BY ALL ORDER BY arm, gpu_hours DESC""",
+    "where the GPU-hours went": """SELECT t.arm, metric,
+       round(sum(value * gpus) / 3600, 4) AS gpu_hours
+  FROM traces t JOIN runs USING (run) WHERE metric LIKE 'seconds/%'
+ GROUP BY ALL ORDER BY t.arm, gpu_hours DESC""",
     "what failed, and why": """SELECT run, time, detail->>'error' AS error
   FROM data.events WHERE kind = 'failed' ORDER BY time DESC""",
 }
