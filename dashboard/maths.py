@@ -41,11 +41,11 @@ def _plain(text: str) -> str:
         close = _closing(text, found.end())
         if close:
             parts += [
-                _escaped(text[end : found.start()]),
+                as_written(text[end : found.start()]),
                 f"${_one_line(text[found.start() : close])}$",
             ]
             end = close
-    return "".join([*parts, _escaped(text[end:])])
+    return "".join([*parts, as_written(text[end:])])
 
 
 def _closing(text: str, start: int) -> int:
@@ -62,11 +62,12 @@ def _one_line(formula: str) -> str:
     return " ".join(formula.split())
 
 
-def _escaped(text: str) -> str:
+def as_written(text: str) -> str:
+    """Markdown that shows `text` character by character."""
     return _SPECIAL.sub(r"\\\1", text).replace("\n", "  \n")
 
 
 def show_table(report: Report) -> None:
     """A report's cells as they are: "> 5" is no quotation."""
-    rows = [map(_escaped, row) for row in report.rows]
+    rows = [map(as_written, row) for row in report.rows]
     st.table([dict(zip(report.columns, row, strict=True)) for row in rows], hide_index=True)

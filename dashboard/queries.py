@@ -125,14 +125,25 @@ def subjects(snapshot: Snapshot, matrix: str) -> list[tuple[str, str]]:
 # The cells ----------------------------------------------------------------------------------------
 
 
-@cached
 def cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
     """A row a cell: state, progress (a share of the budget), seconds in all and left, cost.
+
+    One that runs in a database that nobody works on any more, and so never changes, is interrupted.
+    """
+    found = _cells(snapshot, matrix)
+    if (found.status == "running").any() and not conductor_of(Workspace(Path(snapshot.path))):
+        found.loc[found.status == "running", "status"] = "interrupted"
+    return found
+
+
+@cached
+def _cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
+    """The same, as the database has it.
 
     Seconds follow from the budget spent between the first and the last step of the attempt
     that runs, evaluations among them; unknown (NaN) before the second step.
     """
-    found = frame(
+    return frame(
         snapshot.path,
         """WITH pace AS (
                SELECT run, max(value) FILTER (metric = 'budget_fraction') AS spent,
@@ -158,9 +169,6 @@ def cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
             WHERE r.matrix = $matrix ORDER BY r.position""",
         {"matrix": matrix},
     )
-    if (found.status == "running").any() and not conductor_of(Workspace(Path(snapshot.path))):
-        found.loc[found.status == "running", "status"] = "interrupted"
-    return found
 
 
 # Traces -------------------------------------------------------------------------------------------

@@ -30,13 +30,15 @@ class Subject(NamedTuple):
 
 @cached
 def evaluated(snapshot: Snapshot, matrix: str) -> str:
-    """Another text for another state of the evaluations of a matrix."""
+    """Another text for another state of the evaluations of a matrix, or of its cells."""
     with reading(snapshot.path) as connection:
         (text,) = connection.execute(
             """SELECT md5(string_agg(text, ';' ORDER BY text))
                  FROM (SELECT concat_ws(' ', arm, run, step, fraction, benchmark, k, score) AS text
-                         FROM pass_at_k WHERE matrix = ?)""",
-            [matrix],
+                         FROM pass_at_k WHERE matrix = $matrix
+                        UNION ALL
+                       SELECT concat_ws(' ', run, status) FROM runs WHERE matrix = $matrix)""",
+            {"matrix": matrix},
         ).fetchone()
     return text or ""
 

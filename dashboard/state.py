@@ -113,7 +113,11 @@ def nothing_yet() -> None:
 
 def _appeared(now: Choice | None) -> bool:
     """Whether the sidebar does not know a matrix or a benchmark that is there."""
-    seen = () if now is None else (now.matrix, *queries.matrices(now.snapshot), now.benchmark)
-    before = st.session_state.get("_seen")
+    seen = now and (
+        now.matrix,
+        *queries.matrices(now.snapshot),
+        *queries.subjects(now.snapshot, now.matrix),
+    )
+    before = st.session_state.get("_seen", seen)
     st.session_state["_seen"] = seen
-    return before is not None and before != seen
+    return before != seen

@@ -380,6 +380,9 @@ def test_a_stranger_at_the_page_is_refused_or_stopped_each_time(watched, visitor
     for sql in [*statements, *heavy]:
         said = visitor.ask(sql.replace("runs.db", str(watched.db)))
         assert len(said) == 1 and said[0] and "\n" not in said[0], (sql[:80], said)
+    (said,) = visitor.ask("SELECT CAST('![x](http://127.0.0.1:9/?' || version() || ')' AS INT)")
+    assert "![x](http://127.0.0.1:9/?" in said, "it is quoted; as an image it would be asked for"
+    assert visitor.page.locator("[data-testid=stAlert] img").count() == 0
     assert visitor.tables() == [] and not visitor.page.query_selector("[data-testid=stDataFrame]")
     assert visitor.ask("SELECT 40 + 2") == []
     assert visitor.page.wait_for_selector("[data-testid=stDataFrame]", timeout=10_000)

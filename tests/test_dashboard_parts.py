@@ -83,12 +83,19 @@ def test_where_curves_cross_is_told_in_k():
     """One falls from 0.5 to 0.5 over the base's 0.4 to 0.6: half way between 2 and 4 in log k."""
     data = pd.DataFrame(
         {
-            "arm": ["base model"] * 4 + ["flat"] * 4 + ["high"] * 4,
-            "k": [1, 2, 4, 8] * 3,
-            "score": [0.3, 0.4, 0.6, 0.9, 0.5, 0.5, 0.5, 0.5, 0.7, 0.7, 0.7, 0.7],
+            "arm": ["base model"] * 4
+            + ["flat"] * 4
+            + ["high"] * 4
+            + ["touching"] * 4
+            + ["same"] * 4,
+            "k": [1, 2, 4, 8] * 5,
+            "score": [0.3, 0.4, 0.6, 0.9, 0.5, 0.5, 0.5, 0.5, 0.7, 0.7, 0.7, 0.7]
+            + [0.4, 0.4, 0.5, 0.5, 0.3, 0.4, 0.6, 0.8],
         }
     )
     assert crossings(data) == {
+        "touching": "touching falls below the base model at k ≈ 2",
+        "same": "same equals the base model up to k = 4",
         "flat": "flat falls below the base model at k ≈ 3",
         "high": "high stays above the base model up to k = 4",
     }

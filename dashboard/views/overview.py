@@ -6,6 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import queries, scores, state
+from dashboard.maths import as_written
 from dashboard.state import Choice
 from suite.text import compact, duration
 
@@ -34,9 +35,10 @@ def _body(choice: Choice) -> None:
         "GPU-hours: what was charged to the budget."
     )
     for row in cells[cells.status == "failed"].itertuples():
-        st.error(f"{row.arm} (seed {row.seed}): {row.error or 'failed'} · `suite logs {row.run}`")
+        why = as_written(f"{row.arm} (seed {row.seed}): {row.error or 'failed'}")
+        st.error(f"{why} · `suite logs {row.run}`")
     for text in queries.alarms(choice.snapshot, choice.matrix):
-        st.warning(text)
+        st.warning(as_written(text))
     with top:
         _headline(choice, cells)
 
@@ -46,10 +48,10 @@ def _headline(choice: Choice, cells: pd.DataFrame) -> None:
         st.info("Nothing has been scored yet: the advice comes with the first evaluations.")
         return
     advice, table, _ = scores.advice(choice.subject, "")
-    st.markdown(f"### {advice[0]}")
+    st.markdown(f"### {as_written(advice[0])}")
     unfinished = int((cells.status != "finished").sum())
     early = f"Preliminary: {unfinished} of {len(cells)} cells are not finished. "
-    st.markdown((early if unfinished else "") + " ".join(advice[1:]))
+    st.markdown(as_written((early if unfinished else "") + " ".join(advice[1:])))
     if not table.empty:
         st.table(table, hide_index=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -31,6 +33,8 @@ def _body(choice: Choice) -> None:
     ]
     if lines:
         st.markdown("\n".join(f"- {line}" for line in lines))
+    elif BASE in names:
+        st.info("Only the base model has been scored so far.")
     else:
         st.info(
             "The base model was not scored: put 0 into `evaluate.at` to see where arms cross it."
@@ -73,12 +77,13 @@ def crossings(data: pd.DataFrame) -> dict[str, str]:
 def _crossing(difference: pd.Series) -> str:
     """In words: the first k at which the difference changes sign, interpolated in log k."""
     gap, k = difference.to_numpy(), difference.index.to_numpy(dtype=float)
-    turns = np.flatnonzero(np.sign(gap[:-1]) * np.sign(gap[1:]) < 0)
-    if not len(turns):
-        side = "above" if gap[0] > 0 else "below"
-        return f"stays {side} the base model up to k = {k[-1]:.0f}"
-    at = turns[0]
-    share = gap[at] / (gap[at] - gap[at + 1])
-    where = k[at] * (k[at + 1] / k[at]) ** share
-    way = "falls below" if gap[at] > 0 else "rises above"
+    apart = np.flatnonzero(gap)
+    turns = [(i, j) for i, j in pairwise(apart) if (gap[i] > 0) != (gap[j] > 0)]
+    if not turns:
+        side = "equals" if not len(apart) else "stays above" if gap[apart[0]] > 0 else "stays below"
+        return f"{side} the base model up to k = {k[-1]:.0f}"
+    i, j = turns[0]
+    share = gap[i] / (gap[i] - gap[j])
+    where = k[i] * (k[j] / k[i]) ** share
+    way = "falls below" if gap[i] > 0 else "rises above"
     return f"{way} the base model at k ≈ {where:.0f}"

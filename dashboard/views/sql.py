@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import state
+from dashboard.maths import as_written
 from suite.db.sandbox import DRAWN, MEMORY, ROWS, SECONDS, QueryError, Result, query
 from suite.store import NoDatabase
 
@@ -54,7 +55,7 @@ def _answer(text: str) -> None:
     try:
         result = query(state.database(), text)
     except (QueryError, NoDatabase) as error:
-        st.error(str(error))
+        st.error(as_written(str(error)))  # it may quote what the database holds
         return
     count = len(result.table)
     more = f", the first {ROWS} of more" if result.truncated else ""
