@@ -12,6 +12,7 @@ suite.db.intake, and queried through suite.db.views.
 
 from __future__ import annotations
 
+import glob
 import os
 import subprocess
 import time
@@ -245,6 +246,10 @@ class Store:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy in a child process and rename: closing the file here would drop DuckDB's own lock."""
+    for left in target.parent.glob(
+        f"{glob.escape(target.name)}.*.partial"
+    ):  # of a killed conductor
+        left.unlink(missing_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     copied = subprocess.run(
         ["cp", "--reflink=auto", str(source), str(partial)],

@@ -1,9 +1,11 @@
 """`suite db`: what check finds, what compact, export and import keep, what outside logs become."""
 
 import csv
+import json
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -128,6 +130,50 @@ def test_compact_keeps_every_row_and_sorts(tmp_path):
     assert {path.name for path in workspace.root.iterdir()} == {
         *("cells", "conductor.lock", "ingest.db")
     }
+
+
+def test_the_matrix_that_came_last_names_a_run_for_good(tmp_path):
+    workspace = made(tmp_path / "one", name="b")
+    (tmp_path / "one" / "m.yaml").write_text(MATRIX.replace("name: m", "name: a"))
+    store = Store(workspace)
+    store.register(load_cells(tmp_path / "one" / "m.yaml"))
+    store.close()
+    history.compact(workspace)
+    history.export(workspace.db, tmp_path / "out")
+    other = Workspace(tmp_path / "other" / "runs.db")
+    other.db.parent.mkdir()
+    history.merge(other, tmp_path / "out")
+    for place in (workspace, other):
+        with connect(place.db) as db:
+            assert db.execute("SELECT DISTINCT matrix FROM traces").fetchall() == [("a",)]
+
+
+def test_a_slim_export_does_not_say_where_files_lie(tmp_path):
+    workspace = made(tmp_path)
+    store = Store(workspace)
+    store._db.execute(
+        """UPDATE data.runs SET model = '/home/somebody/models/tiny',
+                  train = '{"dataset": "/home/somebody/mine.jsonl", "lr": 1.0}',
+                  identity = '{"/home/somebody/models/tiny": "abc"}'"""
+    )
+    store.publish()
+    store.close()
+    history.export(workspace.db, tmp_path / "out", only_counts=True)
+    for path in (tmp_path / "out").glob("*.parquet"):
+        assert "somebody" not in str(pq.read_table(path).to_pylist()), path.name
+    for run in pq.read_table(tmp_path / "out" / "runs.parquet").to_pylist():
+        assert run["model"] == "tiny"
+        assert json.loads(run["train"]) == {"dataset": "mine.jsonl", "lr": 1.0}
+
+
+def test_what_a_killed_conductor_was_copying_does_not_stay(tmp_path):
+    workspace = made(tmp_path)
+    left = workspace.db.with_name("runs.db.4242.partial")
+    left.write_bytes(b"half")
+    store = Store(workspace)
+    store.publish()
+    store.close()
+    assert not left.exists()
 
 
 def test_compact_and_import_wait_for_no_conductor(tmp_path):

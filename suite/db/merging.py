@@ -79,7 +79,8 @@ def _take_places(db: duckdb.DuckDBPyConnection) -> None:
                     WHERE m.matrix = o.matrix
                       AND (m.run = o.run
                            OR r.algorithm <> '{EVALUATION}'
-                              AND (m.arm, m.model, m.seed) = (o.arm, o.model, o.seed)))"""
+                              AND (m.arm, m.model, m.seed) = (o.arm, o.model, o.seed)))
+             ORDER BY o.rowid"""
     )
 
 

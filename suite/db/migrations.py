@@ -101,8 +101,11 @@ TABLES = (*KEYS, "events")
 
 
 def order(table: str) -> str:
-    """ORDER BY this to have a table as it is best kept."""
-    return ", ".join(KEYS.get(table, EVENTS))
+    """ORDER BY this to have a table as it is best kept.
+
+    Cells stay in the order in which they were registered: the matrix that came last names a run.
+    """
+    return "rowid" if table == "cells" else ", ".join(KEYS.get(table, EVENTS))
 
 
 def migrate(db: duckdb.DuckDBPyConnection) -> None:

@@ -29,10 +29,18 @@ def _counted(column: str, letters: str) -> str:
     return f"{' || '.join(parts)} AS {column}"
 
 
+_RUNS = ", ".join(
+    [f"{_without_folders(name)} AS {name}" for name in ("command", "model")]
+    + [
+        f"{_without_folders(f'{name}::VARCHAR')}::JSON AS {name}"
+        for name in ("train", "evaluate", "identity")
+    ]
+)
 TABLES = {
     "traces": f"SELECT * FROM data.traces WHERE {_SHOWN}",
     "latest": f"SELECT * FROM data.latest WHERE {_SHOWN}",
-    "runs": f"SELECT * REPLACE ({_without_folders('command')} AS command) FROM data.runs",
+    "runs": f"SELECT * REPLACE ({_RUNS}) FROM data.runs",
+    "cells": f"SELECT * REPLACE ({_without_folders('model')} AS model) FROM data.cells",
     "benchmarks": f"""SELECT * REPLACE ({_without_folders("origin")} AS origin)
                         FROM data.benchmarks""",
     "events": f"""SELECT * REPLACE ({_without_folders("detail::VARCHAR")}::JSON AS detail)
