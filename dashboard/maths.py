@@ -11,9 +11,11 @@ import streamlit as st
 
 from suite.report import Report
 
+LONGEST = 2000  # characters of a formula: what is never closed is not looked through to the end
+# $5 and $7 is money: in front of the dollar that closes stands no space, behind it no digit.
 _MATHS = re.compile(
-    r"\$\$(?P<display>[^$]+)\$\$|\\\[(?P<bracket>.+?)\\\]"
-    r"|(?<!\\)\$(?P<inline>[^$\n]+)\$|\\\((?P<round>.+?)\\\)",
+    rf"\$\$(?P<display>[^$]+)\$\$|\\\[(?P<bracket>.{{1,{LONGEST}}}?)\\\]"
+    rf"|(?<!\\)\$(?=\S)(?P<inline>[^$\n]*[^$\s])\$(?!\d)|\\\((?P<round>.{{1,{LONGEST}}}?)\\\)",
     re.DOTALL,
 )
 _BOXED = re.compile(r"\\boxed\{")
@@ -49,9 +51,9 @@ def _plain(text: str) -> str:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the brace that was opened before `start` has been closed; 0 where it never is."""
+    """Where the brace that was opened before `start` has been closed; 0 where it is not soon."""
     depth = 1
-    for place in range(start, len(text)):
+    for place in range(start, min(len(text), start + LONGEST)):
         depth += {"{": 1, "}": -1}.get(text[place], 0)
         if depth == 0:
             return place + 1

@@ -3,6 +3,7 @@
 import itertools
 import math
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -32,12 +33,21 @@ from tests.test_against import database
         ("\\[\na + b\n\\]", "$$a + b$$"),
         (r"cut off: \boxed{12", r"cut off\: \\boxed\{12"),
         ("costs $5", r"costs \$5"),
+        ("$5 and $7 is $12, not $3/$4", r"\$5 and \$7 is \$12, not \$3\/\$4"),
+        (r"it is $7$.", r"it is $7$\."),
         ("![x](http://evil/x.png)", r"\!\[x\]\(http\:\/\/evil\/x\.png\)"),
         ("# no heading\n<b>", "\\# no heading  \n\\<b\\>"),
     ],
 )
 def test_maths_is_maths_and_the_rest_is_text(said, shown):
     assert as_markdown(said) == shown
+
+
+def test_what_is_never_closed_is_not_looked_through_again_and_again():
+    began = time.monotonic()
+    for opened in (r"\[ ", r"\boxed{", r"\( ", "$x"):
+        as_markdown(opened * 4000)
+    assert time.monotonic() - began < 5
 
 
 def _linear(colour):
