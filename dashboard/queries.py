@@ -248,7 +248,7 @@ def alarms(snapshot: Snapshot, matrix: str) -> list[str]:
             said.append(f"Collapse: entropy of {who} fell from {row.first:.3f} to {row.late:.3f}.")
         elif row.metric == "entropy" and row.late > EXPLOSION * row.first:
             said.append(f"Explosion: entropy of {who} rose from {row.first:.3f} to {row.late:.3f}.")
-    inert = cells(snapshot, matrix).query("inert")
+    inert = _cells(snapshot, matrix).query("inert")
     return said + [
         f"Inert: the gradient of {row.arm} (seed {row.seed}) never differed from plain GRPO's."
         for row in inert.itertuples()

@@ -81,7 +81,10 @@ class Store:
         self.private = workspace.root / "ingest.db"  # what this process writes to
         if not self.private.exists() and workspace.db.exists():
             _copy(workspace.db, self.private)
-        self._db = duckdb.connect(str(self.private))
+        self._db = duckdb.connect(str(self.private))  # no other process has it from now on
+        for target in (workspace.db, self.private):
+            for left in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+                left.unlink(missing_ok=True)  # a killed conductor was copying
         migrate(self._db)
         self._intake = Intake(self._db)
         self.changed = False  # since the last publish
@@ -246,10 +249,6 @@ class Store:
 
 def _copy(source: Path, target: Path) -> None:
     """Copy in a child process and rename: closing the file here would drop DuckDB's own lock."""
-    for left in target.parent.glob(
-        f"{glob.escape(target.name)}.*.partial"
-    ):  # of a killed conductor
-        left.unlink(missing_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     copied = subprocess.run(
         ["cp", "--reflink=auto", str(source), str(partial)],

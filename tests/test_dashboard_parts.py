@@ -93,11 +93,7 @@ def test_where_curves_cross_is_told_in_k():
     """One falls from 0.5 to 0.5 over the base's 0.4 to 0.6: half way between 2 and 4 in log k."""
     data = pd.DataFrame(
         {
-            "arm": ["base model"] * 4
-            + ["flat"] * 4
-            + ["high"] * 4
-            + ["touching"] * 4
-            + ["same"] * 4,
+            "arm": np.repeat(["base model", "flat", "high", "touching", "same"], 4),
             "k": [1, 2, 4, 8] * 5,
             "score": [
                 *(0.3, 0.4, 0.6, 0.9),
