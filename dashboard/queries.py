@@ -130,14 +130,14 @@ def cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
 
     One that runs in a database that nobody works on any more, and so never changes, is interrupted.
     """
-    found = _cells(snapshot, matrix)
+    found = recorded(snapshot, matrix)
     if (found.status == "running").any() and not conductor_of(Workspace(Path(snapshot.path))):
         found.loc[found.status == "running", "status"] = "interrupted"
     return found
 
 
 @cached
-def _cells(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
+def recorded(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
     """The same, as the database has it.
 
     Seconds follow from the budget spent between the first and the last step of the attempt
@@ -248,7 +248,7 @@ def alarms(snapshot: Snapshot, matrix: str) -> list[str]:
             said.append(f"Collapse: entropy of {who} fell from {row.first:.3f} to {row.late:.3f}.")
         elif row.metric == "entropy" and row.late > EXPLOSION * row.first:
             said.append(f"Explosion: entropy of {who} rose from {row.first:.3f} to {row.late:.3f}.")
-    inert = _cells(snapshot, matrix).query("inert")
+    inert = recorded(snapshot, matrix).query("inert")
     return said + [
         f"Inert: the gradient of {row.arm} (seed {row.seed}) never differed from plain GRPO's."
         for row in inert.itertuples()

@@ -196,7 +196,7 @@ def questions(workspace: Workspace, cell: Cell, steps: int) -> dict[str, Callabl
             asked(queries.matrices, seen),
             asked(queries.arms, seen),
             asked(queries.subjects, seen, matrix),
-            asked(queries.cells, seen, matrix),
+            asked(queries.recorded, seen, matrix),
             asked(queries.metrics, seen, matrix),
             asked(queries.alarms, seen, matrix),
             asked(queries.phases, seen, matrix),
