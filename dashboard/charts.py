@@ -18,14 +18,17 @@ import streamlit as st
 
 HUES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 GREY = "#757575"
-DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2))
+DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2), (12, 4), (1, 4))  # with the hues 36 looks
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 PLAIN = ("grpo", "base model")  # what the others are told from
 HEIGHT, LOW = 300, 280  # pixels with axes and title
 
 
 class Look:
-    """The look of each arm: `arms` in the order in which they came, whatever is shown of them."""
+    """The look of each arm: `arms` in the order in which they came, whatever is shown of them.
+
+    The first 36 have each their own; then looks repeat.
+    """
 
     def __init__(self, arms: Sequence[str]):
         others = [arm for arm in arms if arm not in PLAIN]
@@ -43,7 +46,9 @@ class Look:
 
     def shape(self, arm: str) -> str:
         """The mark of its points."""
-        return "circle" if arm in PLAIN else SHAPES[(self._place.get(arm, 0) + 1) % len(SHAPES)]
+        place = self._place.get(arm, 0)
+        shift = 1 + place // len(HUES)  # or arms of one hue would have one mark, too
+        return "circle" if arm in PLAIN else SHAPES[(place + shift) % len(SHAPES)]
 
     def encode(self, shown: Sequence[str], points: bool = False) -> dict[str, object]:
         """Channels of a chart of the arms `shown`; one legend for all of them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+import pandas as pd
 import streamlit as st
 
 from suite.report import Report
@@ -69,7 +70,18 @@ def as_written(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text).replace("\n", "  \n")
 
 
-def show_table(report: Report) -> None:
-    """A report's cells as they are: "> 5" is no quotation."""
-    rows = [map(as_written, row) for row in report.rows]
-    st.table([dict(zip(report.columns, row, strict=True)) for row in rows], hide_index=True)
+def show_table(table: Report | pd.DataFrame, index: bool = False) -> None:
+    """Every cell and header as it is: "> 5" is no quotation. `index`: show that of a frame too."""
+    if isinstance(table, Report):
+        table = pd.DataFrame(table.rows, columns=table.columns)
+    written = table.astype(str).map(as_written).rename(columns=as_written, index=_written_index)
+    st.table(written, hide_index=not index)
+
+
+def _written_index(name: object) -> object:
+    return as_written(name) if isinstance(name, str) else name
+
+
+def show_notes(notes: list[str]) -> None:
+    """A note a line."""
+    st.markdown("\n".join(f"- {as_written(note)}" for note in notes))

@@ -104,12 +104,7 @@ def matrices(snapshot: Snapshot) -> list[str]:
 @cached
 def arms(snapshot: Snapshot) -> list[str]:
     """Every arm there ever was, in the order of their coming: the place gives an arm its look."""
-    rows = frame(
-        snapshot.path,
-        f"""SELECT arm FROM runs WHERE {_OF_MATRICES}
-             GROUP BY arm ORDER BY min(created), min(position), arm""",
-    )
-    return list(rows.arm)
+    return list(frame(snapshot.path, "SELECT arm FROM data.arms ORDER BY position").arm)
 
 
 @cached
@@ -141,7 +136,8 @@ def recorded(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
     """The same, as the database has it.
 
     Seconds follow from the budget spent between the first and the last step of the attempt
-    that runs, evaluations among them; unknown (NaN) before the second step.
+    that runs, evaluations among them, and from what followed the last step of the cells that have
+    finished (their final evaluation); unknown (NaN) before the second step.
     """
     return frame(
         snapshot.path,
@@ -155,15 +151,22 @@ def recorded(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
                 WHERE metric IN ('budget_fraction', 'time')
                   AND run IN (SELECT run FROM data.cells WHERE matrix = $matrix)
                   AND attempt = (SELECT r.attempts FROM data.runs r WHERE r.run = t.run)
-                GROUP BY run)
+                GROUP BY run),
+           ending AS (
+               SELECT coalesce(avg((e.detail->>'attempt_seconds')::DOUBLE - l.value), 0) AS seconds
+                 FROM data.events e JOIN data.cells c USING (run)
+                 JOIN data.latest l ON l.run = e.run AND l.metric = 'attempt_seconds'
+                WHERE c.matrix = $matrix AND e.kind = 'finished'
+                  AND (e.detail->>'attempt_seconds')::DOUBLE > l.value)
            SELECT r.run, r.arm, r.seed, r.model, r.algorithm, r.status, r.attempts,
                   coalesce(r.steps, 0) AS steps, coalesce(r.gpu_hours, 0) AS gpu_hours,
                   r.budget, r.budget_unit, coalesce(r.inert, false) AS inert,
                   least(coalesce(p.spent, 0), 1) AS progress,
-                  p.seconds / nullif(p.share, 0) AS seconds,
-                  (1 - least(p.spent, 1)) * p.seconds / nullif(p.share, 0) AS seconds_left,
+                  p.seconds / nullif(p.share, 0) + ending.seconds AS seconds,
+                  (1 - least(p.spent, 1)) * p.seconds / nullif(p.share, 0) + ending.seconds
+                    AS seconds_left,
                   f.error
-             FROM runs r LEFT JOIN pace p USING (run)
+             FROM runs r CROSS JOIN ending LEFT JOIN pace p USING (run)
              LEFT JOIN (SELECT run, arg_max(detail->>'error', time) AS error
                           FROM data.events WHERE kind = 'failed' GROUP BY run) f USING (run)
             WHERE r.matrix = $matrix ORDER BY r.position""",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmarks.catalogue import content_digest
 from benchmarks.sampling import read_benchmark
 from dashboard.queries import Snapshot, cached, frame, reading
 from suite.cell import Workspace
@@ -100,14 +101,26 @@ def samples(
 
 
 def _problems(snapshot: Snapshot, run: str, benchmark: str) -> dict[str, tuple[str, str]]:
-    """Problem and answer by id, from the file that the run read, if it is still there."""
+    """Problem and answer by id, if a file with exactly the run's problems is still there."""
     with reading(snapshot.path) as connection:
         row = connection.execute(
-            "SELECT origin FROM data.benchmarks WHERE run = ? AND benchmark = ?", [run, benchmark]
+            "SELECT origin, sha256 FROM data.benchmarks WHERE run = ? AND benchmark = ?",
+            [run, benchmark],
         ).fetchone()
-    folder = Workspace(Path(snapshot.path)).data
-    candidates = [Path(row[0])] if row else []
-    for path in [*candidates, *sorted(folder.glob(f"{benchmark}-*.jsonl"))]:
-        if path.is_file() and "-train-" not in path.name:
-            return {one["id"]: (one["problem"], one["answer"]) for one in read_benchmark(path)}
+    if row is None:
+        return {}
+    origin, digest = row
+    ours = Workspace(Path(snapshot.path)).data.glob(f"{benchmark}-*.jsonl")
+    for path in [*sorted(path for path in ours if "-train-" not in path.name), Path(origin)]:
+        rows = _rows(path)
+        if rows and content_digest(rows) == digest:
+            return {one["id"]: (one["problem"], one["answer"]) for one in rows}
     return {}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The problems of a file; none where there is no such file, or one of other columns."""
+    try:
+        return read_benchmark(path) if path.is_file() else []
+    except ValueError:
+        return []

@@ -14,9 +14,11 @@ from pathlib import Path
 import streamlit as st
 
 from dashboard import queries, scores
+from dashboard.maths import as_written, show_notes
 from dashboard.queries import Snapshot
 
 REFRESH_SECONDS = 1.0  # between two drawings of a view
+ALARMS = 3  # that are seen at once
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,16 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
             body(now)
 
     draw()
+
+
+def alarms(choice: Choice) -> None:
+    """What looks wrong with the matrix; behind a fold what would push the view off the screen."""
+    said = queries.alarms(choice.snapshot, choice.matrix)
+    for text in said[:ALARMS]:
+        st.warning(as_written(text))
+    if more := said[ALARMS:]:
+        with st.expander(f"{len(more)} more alarms"):
+            show_notes(more)
 
 
 def nothing_yet() -> None:

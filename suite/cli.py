@@ -554,6 +554,7 @@ def main() -> None:
     """Entry point: expected errors become one line and exit status 2 (bad input) or 1."""
     import duckdb
 
+    from suite.db.migrations import Unusable
     from suite.machine import UnknownDevice
     from suite.running.lock import Busy
     from suite.scheduler import Infeasible, NoCluster
@@ -568,7 +569,7 @@ def main() -> None:
     except duckdb.Error as error:
         _say_error(f"the database cannot be used: {str(error).splitlines()[0]}")
         sys.exit(2)
-    except (NoDatabase, Busy, Infeasible, NoCluster, UnknownDevice) as error:
+    except (NoDatabase, Unusable, Busy, Infeasible, NoCluster, UnknownDevice) as error:
         _say_error(str(error))
         sys.exit(2)
     except OSError as error:

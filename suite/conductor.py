@@ -113,8 +113,6 @@ class _Run:
         except BadSpool as error:
             self._end(cell, "failed", str(error))
             return
-        if self._store.status(cell.id) == "running":
-            self._store.set_status(cell.id, "interrupted")
         if self._store.status(cell.id) == "finished":
             self._ended[cell.id] = Outcome(cell, "finished")
         self._display.cell(cell, self._store.status(cell.id))

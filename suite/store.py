@@ -26,9 +26,10 @@ import pyarrow as pa
 from suite.cell import EVALUATION, Cell, Workspace
 from suite.db.intake import Intake, as_json
 from suite.db.merging import merge
-from suite.db.migrations import migrate
+from suite.db.migrations import Unusable, migrate
 from suite.db.views import VIEWS as VIEWS
 from suite.running import spool
+from suite.text import as_sql
 
 PUBLISH_SECONDS = 0.5  # between two snapshots, at least
 PUBLISH_SHARE = 0.2  # of the time at most goes into copies, however large the file has become
@@ -62,9 +63,7 @@ def connect(path: str | Path = "runs.db", *, read_only: bool = True) -> duckdb.D
     # process has another connection to it; attached, it is what lies there now.
     connection = duckdb.connect()
     try:
-        connection.execute(
-            "ATTACH '{}' AS snapshot (READ_ONLY)".format(str(path).replace("'", "''"))
-        )
+        connection.execute(f"ATTACH {as_sql(path)} AS snapshot (READ_ONLY)")
         connection.execute("USE snapshot")
     except BaseException:
         connection.close()
@@ -73,7 +72,12 @@ def connect(path: str | Path = "runs.db", *, read_only: bool = True) -> duckdb.D
 
 
 class Store:
-    """The conductor's side: registers cells, takes spools in, publishes snapshots."""
+    """The conductor's side: registers cells, takes spools in, publishes snapshots.
+
+    Raises:
+        Unusable: a later version of the suite wrote the database, or what lies at its path holds
+            what the next publish would lose.
+    """
 
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
@@ -85,11 +89,43 @@ class Store:
         for target in (workspace.db, self.private):
             for left in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
                 left.unlink(missing_ok=True)  # a killed conductor was copying
-        migrate(self._db)
+        try:
+            migrate(self._db, workspace.db)
+            self._refuse_to_lose()
+        except BaseException:
+            self._db.close()
+            raise
+        self._db.execute("UPDATE data.runs SET status = 'interrupted' WHERE status = 'running'")
         self._intake = Intake(self._db)
         self.changed = False  # since the last publish
         self._due = 0.0  # when the next one may be, by the monotonic clock
         self._took: deque[float] = deque(maxlen=5)  # seconds of the last ones
+
+    def _refuse_to_lose(self) -> None:
+        """The next publish replaces runs.db: it may hold nothing that was not published here."""
+        path = self.workspace.db
+        if not path.exists():
+            return
+        remedy = f"move it away: {self.private} has what ran here"
+        try:
+            self._db.execute(f"ATTACH {as_sql(path)} AS published (READ_ONLY)")
+            try:
+                runs = self._db.execute(
+                    """SELECT run FROM published.data.runs ANTI JOIN data.runs USING (run) UNION
+                       SELECT p.run FROM published.data.spool p
+                         LEFT JOIN data.spool s USING (run, attempt)
+                        WHERE p.bytes > coalesce(s.bytes, 0) ORDER BY run"""
+                ).fetchall()
+            finally:
+                self._db.execute("DETACH published")
+        except duckdb.Error as error:
+            what = str(error).splitlines()[0]
+            raise Unusable(f"{path} is no database of the suite ({what}); {remedy}") from error
+        if runs:
+            raise Unusable(
+                f"{path} is from elsewhere: {self.private} lacks what it has of {len(runs)} runs, "
+                f"{runs[0][0]} among them; {remedy}, and `suite db import` takes in the other"
+            )
 
     def close(self) -> None:
         """Publish what is there and let go of the private database."""
@@ -114,6 +150,12 @@ class Store:
                 "INSERT INTO data.cells VALUES (?, ?, ?, ?, ?, ?)",
                 [cell.matrix, cell.arm, cell.model, cell.seed, cell.id, position],
             )
+            if not cell.in_one_process:  # an arm of a matrix: it has one look for good
+                self._db.execute(
+                    "INSERT INTO data.arms SELECT ?, (SELECT count(*) FROM data.arms) "
+                    "ON CONFLICT DO NOTHING",
+                    [cell.arm],
+                )
             ((unit, limit),) = cell.budget.items()
             self._db.execute(
                 """INSERT INTO data.runs

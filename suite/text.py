@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and text as SQL wants it."""
 
 from __future__ import annotations
 
@@ -26,3 +26,8 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return text.format(seconds / unit)
     return f"{seconds / 86_400:.1f} days"
+
+
+def as_sql(text: object) -> str:
+    """As a string in SQL, where no parameter can stand: a path in ATTACH or COPY."""
+    return "'{}'".format(str(text).replace("'", "''"))

@@ -1,16 +1,19 @@
 """Parts of the dashboard that need no browser: responses as maths, looks of arms, long curves."""
 
 import itertools
+import json
 import math
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from dashboard import charts, queries
+from benchmarks.catalogue import content_digest
+from dashboard import charts, queries, records
 from dashboard.maths import as_markdown
 from dashboard.views.pass_at_k import crossings
 from suite import viewer
@@ -80,10 +83,10 @@ def test_the_colours_differ_for_all_eyes(eyes):
 
 
 def test_an_arm_keeps_its_look_whatever_is_shown_beside_it():
-    arms = ["grpo", *(f"arm{i}" for i in range(24))]
+    arms = ["grpo", *(f"arm{i}" for i in range(36))]
     look = charts.Look(arms)
-    looks = {(look.colour(arm), tuple(look.dash(arm))) for arm in arms}
-    assert len(looks) == len(arms)
+    for of in (look.dash, look.shape):  # of lines, and of points
+        assert len({(look.colour(arm), str(of(arm))) for arm in arms}) == len(arms)
     assert look.colour("grpo") == look.colour("base model") == charts.GREY
     later = charts.Look([*arms, "newer"])
     assert [later.colour(arm) for arm in arms] == [look.colour(arm) for arm in arms]
@@ -133,6 +136,56 @@ def long_run(tmp_path):
     return queries.snapshot(workspace.db)
 
 
+def test_time_left_counts_the_evaluation_after_the_last_step(tmp_path):
+    """A second a step of ten; the cell that has finished took 7.5 s after its last."""
+    (tmp_path / "m.yaml").write_text(
+        "name: m\nmodel: arithmetic-tiny\nbudget: {steps: 10}\nseeds: [0, 1, 2]\narms: {grpo: {}}\n"
+    )
+    workspace = Workspace(tmp_path / "runs.db")
+    cells = load_cells(tmp_path / "m.yaml")
+    store = Store(workspace)
+    store.register(cells)
+    rows = []
+    for cell, steps in zip(cells, (10, 4, 0), strict=True):
+        for step in range(1, steps + 1):
+            numbers = {"time": 100.0 + step, "attempt_seconds": 5.0 + step}
+            rows.append({"kind": "trace", "step": step, "budget_fraction": step / 10, **numbers})
+        if steps == 10:
+            rows.append({"kind": "finished", "time": 117.5, "attempt_seconds": 22.5})
+        store._intake.take(cell.id, 1, rows)
+        store._db.execute("UPDATE data.runs SET attempts = 1 WHERE run = ?", [cell.id])
+        rows = []
+    store.close()
+    found = queries.recorded(queries.snapshot(workspace.db), "m")
+    assert list(found.seconds[:2]) == pytest.approx([17.5, 17.5]) and np.isnan(found.seconds[2])
+    assert list(found.seconds_left[:2]) == pytest.approx([7.5, 13.5])
+
+
+def test_responses_stand_beside_the_problems_that_were_asked(tmp_path):
+    """Not beside those of another edition under the same name, nor of a file of other columns."""
+    ours, theirs = ([{"id": "p0", "problem": f"{n}+1=", "answer": str(n + 1)}] for n in (1, 2))
+    workspace = Workspace(tmp_path / "runs.db")
+    store = Store(workspace)
+    store._intake.take(
+        "r1",
+        1,
+        [
+            {"kind": "benchmark", "benchmark": "b", "origin": str(tmp_path / "b.jsonl"),
+             "sha256": content_digest(ours), "problems": 1, "prompt": "", "prompt_digest": "",
+             "overlapping": None},
+        ],
+    )  # fmt: skip
+    store.close()
+    seen = queries.snapshot(workspace.db)
+    workspace.data.mkdir(parents=True)
+    (workspace.data / "b-0.jsonl").write_text(json.dumps(theirs[0]) + "\n")
+    (tmp_path / "b.jsonl").write_text('{"question": "1+1="}\n')
+    assert records._problems(seen, "r1", "b") == {}
+    (workspace.data / "b-1.jsonl").write_text(json.dumps(ours[0]) + "\n")
+    assert records._problems(seen, "r1", "b") == {"p0": ("1+1=", "2")}
+    assert records._problems(seen, "r1", "another") == {}
+
+
 def test_a_long_curve_is_drawn_with_few_points_and_the_same_mean(long_run):
     drawn = queries.traces(long_run, "m", ("entropy",), "step")
     assert len(drawn) == queries.POINTS and drawn.x.iloc[-1] == 3000
@@ -146,6 +199,27 @@ def test_collapse_and_truncation_ring_the_alarm(long_run):
     collapse, truncation = queries.alarms(long_run, "m")
     assert collapse == "Collapse: entropy of grpo (seed 0) fell from 0.999 to 0.010."
     assert truncation == "Truncation: 50% of the last responses of grpo (seed 0) were cut off."
+
+
+def test_explosion_and_an_arm_without_effect_ring_the_alarm(tmp_path):
+    (tmp_path / "m.yaml").write_text(
+        "name: m\nmodel: arithmetic-tiny\nbudget: {steps: 8}\narms: {grpo: {}, clip-low: {}}\n"
+    )
+    workspace = Workspace(tmp_path / "runs.db")
+    store = Store(workspace)
+    cells = load_cells(tmp_path / "m.yaml")
+    store.register(cells)
+    for cell, slope in zip(cells, (0.2, 0.0), strict=True):
+        rows = [
+            {"kind": "trace", "step": s, "entropy": 0.3 + slope * (s - 1), "differs_from_grpo": 0.0}
+            for s in range(1, 9)
+        ]
+        store._intake.take(cell.id, 1, rows)
+    store.close()
+    assert queries.alarms(queries.snapshot(workspace.db), "m") == [
+        "Explosion: entropy of grpo (seed 0) rose from 0.300 to 1.600.",
+        "Inert: the gradient of clip-low (seed 0) never differed from plain GRPO's.",
+    ]
 
 
 def test_the_alarm_tells_collapsed_runs_of_public_logs_from_the_others(repo, tmp_path):
@@ -175,18 +249,35 @@ def test_it_is_served_to_this_machine_unless_it_is_exposed_on_purpose(tmp_path):
     assert not any("allowedHosts" in option for option in exposed)
 
 
-def _compare():
-    from dashboard.views import compare
-
-    compare.show()
+def _drawn(name, db, monkeypatch):
+    """A view as it is drawn, without a browser."""
+    monkeypatch.setattr(sys, "argv", ["app.py", "--db", str(db)])
+    script = f"from dashboard.views import {name}\n{name}.show()"
+    view = AppTest.from_string(script, default_timeout=60).run()
+    assert not view.exception
+    return view
 
 
 def _compared(db, monkeypatch):
-    """The Compare view as it is drawn, without a browser."""
-    monkeypatch.setattr(sys, "argv", ["app.py", "--db", str(db)])
-    view = AppTest.from_function(_compare, default_timeout=60).run()
-    assert not view.exception
-    return view
+    return _drawn("compare", db, monkeypatch)
+
+
+@pytest.mark.parametrize("name", ["overview", "compare", "entropy", "pass_at_k", "cost", "run"])
+def test_what_a_database_says_is_text_on_every_view(tmp_path, monkeypatch, name):
+    """An image in the name of an arm would be fetched by whoever opens somebody's database."""
+    image = "![arm](https://example.org/x.png)"
+    cells = load_cells(PUBLISHED.parent / "aepo-embedded.yaml")[:3]
+    cells = [replace(cell, arm=f"{image} {number}") for number, cell in enumerate(cells)]
+    solved = {cell.arm: [4, 20 + 8 * number] for number, cell in enumerate(cells)}
+    db = database(tmp_path, cells, solved, samples=64)
+    view = _drawn(name, db, monkeypatch)
+    texts = [one.value for kind in ("markdown", "caption", "warning", "error", "info", "subheader")
+             for one in view.get(kind)]  # fmt: skip
+    for table in view.table:
+        texts += [str(part) for part in (*table.value.columns, *table.value.index)]
+        texts += [str(cell) for row in table.value.itertuples(index=False) for cell in row]
+    assert not [text for text in texts if "![" in text]
+    assert name == "entropy" or [text for text in texts if r"\!\[arm\]" in text]
 
 
 def _cells(view, column):

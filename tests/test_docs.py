@@ -1,8 +1,10 @@
 """The README says what is there: commands, algorithms, paths, matrices, the way to the equation."""
 
 import re
+from itertools import pairwise
 
 import pytest
+import yaml
 from typer.main import get_command
 
 from algorithms import ALGORITHMS
@@ -30,6 +32,35 @@ def test_every_described_command_exists(readme):
     assert set(re.findall(r"^\| `suite (\w+)", readme, re.MULTILINE)) == set(
         get_command(app).commands
     )
+
+
+def options(command):
+    return {name for parameter in command.params for name in parameter.opts}
+
+
+def test_every_flag_shown_is_one_of_its_command(repo):
+    """In lines of commands, and in the table of the README beside a command's name."""
+    commands = get_command(app).commands
+    seen = []
+    for page in [*pages(repo), repo / "Makefile"]:
+        for line in page.read_text().splitlines():
+            for name, rest in re.findall(r"(?<![\w/.-])suite ([a-z]+)\b([^`#]*)", line):
+                if name not in commands:
+                    continue
+                command, (sub, *_) = commands[name], (*rest.split(), "")
+                command = getattr(command, "commands", {}).get(sub, command)
+                row = line.startswith(f"| `suite {name}") and line.count("`suite ") == 1
+                flags = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", line if row else rest)
+                for flag in flags:
+                    seen.append(flag)
+                    assert flag in options(command), (page.name, line)
+    assert len(seen) > 40
+
+
+def test_every_example_in_yaml_can_be_read(repo):
+    for page in pages(repo):
+        for text in blocks(page.read_text(), "yaml"):
+            assert all(yaml.safe_load_all(text)), page.name
 
 
 def test_every_algorithm_is_described(readme):
@@ -107,3 +138,20 @@ def test_five_files_lead_from_the_command_to_the_equation(repo):
     page = (repo / "docs" / "architecture.md").read_text()
     steps = re.findall(r"^\d\. `([\w/]+\.py)`", page, re.MULTILINE)
     assert len(steps) == 5 and steps[0] == "suite/cli.py" and steps[-1] == "algorithms/grpo.py"
+    for step, following in pairwise(steps[:-1]):
+        near = {repo / step}
+        for _ in range(3):
+            near |= {path for one in near for path in imported(repo, one)}
+        assert repo / following in near, (step, following)
+    trainer, grpo = ((repo / step).read_text() for step in steps[-2:])
+    assert "algorithm.surrogate(" in trainer and "def surrogate(" in grpo
+
+
+def imported(repo, path):
+    """The files of ours that a file imports."""
+    found = re.findall(r"from ((?:suite|algorithms)[\w.]*) import ([\w, ]+)", path.read_text())
+    for module, names in found:
+        for name in ("", *(f".{name.split(' as ')[0].strip()}" for name in names.split(","))):
+            file = repo / f"{(module + name).replace('.', '/')}.py"
+            if file.is_file():
+                yield file

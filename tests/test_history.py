@@ -267,7 +267,7 @@ def test_what_is_no_history_is_refused(tmp_path):
     later = made(tmp_path / "b")
     with connect(later.db, read_only=False) as db:
         db.execute("INSERT INTO data.migrations VALUES ('999_future')")
-    with pytest.raises(ValueError, match="later version: 999_future"):
+    with pytest.raises(ValueError, match="a later version of the suite, which has 999_future"):
         history.merge(ours, later.db)
     with pytest.raises(NoDatabase):
         history.export(tmp_path / "none.db", tmp_path / "out")
@@ -292,7 +292,7 @@ def workspace(tmp_path):
 
 def test_a_csv_with_runs_in_it(workspace, tmp_path):
     (tmp_path / "log.csv").write_text(
-        "run,step,entropy,completions/mean_length,lr\n"
+        "run,step,entropy,train/completions/mean_length,train/lr\n"
         "a,0,0.5,100,1e-6\na,1,0.25,,1e-6\nb,0,nan,90,1e-6\n"
     )
     for _ in range(2):  # the second time adds nothing
@@ -300,6 +300,7 @@ def test_a_csv_with_runs_in_it(workspace, tmp_path):
     assert [(cell.matrix, cell.arm) for cell in cells] == [("logs", "a"), ("logs", "b")]
     assert traced(workspace, "entropy", "a") == [(0, 0.5), (1, 0.25)]
     assert traced(workspace, "response_length", "a") == [(0, 100.0)]
+    assert traced(workspace, "lr", "b") == [(0, 1e-6)]
     assert traced(workspace, "entropy", "b") == []
     assert steps(workspace) == [("a", 1, "finished"), ("b", 0, "finished")]
     assert history.check(workspace) == []

@@ -1,9 +1,11 @@
 """Every earlier version of runs.db becomes today's, with its rows."""
 
+import hashlib
+
 import duckdb
 import pytest
 
-from suite.db.migrations import MIGRATIONS, migrate
+from suite.db.migrations import MIGRATIONS, Unusable, migrate
 from suite.db.views import VIEWS
 
 RUN = "r1"
@@ -23,6 +25,15 @@ ROWS = {  # what a database of each version holds: table -> rows, as its columns
         "benchmarks": [(RUN, "arithmetic", "a file", "0", 1, "1+1=", "ab", 0, "[]")]
     },
     "005_latest": {},
+    "006_arms": {"arms": [("grpo", 0)]},
+}
+SCRIPTS = {  # as they went out into the world: the first digits of their SHA-256
+    "001_initial": "3a6a170184de881f",
+    "002_probes": "15da8b6298482417",
+    "003_batches": "8a9ccb686cc3be64",
+    "004_benchmarks": "71d3279be5b1e5a8",
+    "005_latest": "a17eb18476309d9b",
+    "006_arms": "eea0e67e83746d07",
 }
 EVALS = [(RUN, 1, 4, 1.0, "arithmetic", "p0", 4, 2, 2, 0, 0, 1, 3, 40, "ccww", '["x"]')]
 BATCHES = [
@@ -69,6 +80,22 @@ def test_every_version_is_tested():
     assert list(ROWS) == list(MIGRATIONS)
 
 
+def test_no_step_was_edited_since_it_went_out():
+    """Or a database of then would not be what these tests make of its name."""
+    digests = {n: hashlib.sha256(s.encode()).hexdigest()[:16] for n, s in MIGRATIONS.items()}
+    assert digests == SCRIPTS
+
+
+def test_a_database_of_a_later_version_is_left_as_it_is():
+    db = duckdb.connect()
+    migrate(db)
+    db.execute("INSERT INTO data.migrations VALUES ('999_future')")
+    db.execute("DROP VIEW traces")
+    with pytest.raises(Unusable, match=r"^x.db was made by a later version.*999_future"):
+        migrate(db, "x.db")
+    assert not db.execute("FROM duckdb_views() WHERE view_name = 'traces'").fetchall()
+
+
 @pytest.mark.parametrize("version", MIGRATIONS)
 def test_a_database_of_an_earlier_version_is_brought_up_with_its_rows(version):
     db = database_of(version)
@@ -89,6 +116,7 @@ def test_a_database_of_an_earlier_version_is_brought_up_with_its_rows(version):
     assert ask("SELECT k, score, gpu_hours FROM pass_at_k") == [(1, 0.5, 0.1)]
     assert ask("SELECT entropy, steps FROM leaderboard") == [(0.25, 4)]
     assert ask("SELECT count(*) FROM data.events") == [(1,)]
+    assert ask("FROM data.arms") == [("grpo", 0)]
     names = list(MIGRATIONS)
     assert ask("SELECT count(*) FROM probes") == [(int(version >= names[1]),)]
     assert ask("SELECT count(*) FROM benchmarks") == [(int(version >= names[3]),)]

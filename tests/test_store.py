@@ -1,5 +1,6 @@
 """runs.db: every spooled row exactly once, void steps gone, readers never in the way."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import duckdb
 import pytest
 
 from suite.cell import Workspace
+from suite.db.migrations import Unusable
 from suite.db.views import VIEWS
 from suite.matrix import load_cells
 from suite.report import leaderboard
@@ -45,7 +47,8 @@ def store(workspace, cells):
     store = Store(workspace)
     store.register(cells)
     yield store
-    store.close()
+    with contextlib.suppress(duckdb.ConnectionException):  # a test may have closed it
+        store.close()
 
 
 def attempt(workspace, cell, number=1):
@@ -276,18 +279,31 @@ def test_killing_the_writer_at_any_moment_loses_and_doubles_nothing(workspace, c
         while time.monotonic() < deadline:
             step += 1
             trace(write, step)
+            if step % 10 == 0:
+                write("probe", step=step, fraction=step / 1e6, values={"full": 0.5})
+                evaluate(write, step, fraction=step / 1e6, correct=[step % 5, 4])
+            time.sleep(0.002)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
         with connect(workspace.db) as connection:  # always a whole database
             connection.execute("SELECT count(*) FROM traces").fetchone()
     store = Store(workspace)
     store.ingest(run)
-    counts = rows(
-        store,
-        "SELECT count(*), count(DISTINCT step), max(step) FROM traces WHERE metric = 'entropy'",
-    )
+    points = step // 10
+    wanted = {
+        "traces WHERE metric = 'entropy'": (step, step),
+        "data.batches": (2 * points, points),  # two problems
+        "data.points": (points, points),
+        "data.scores": (2 * points, points),  # two k
+        "data.probes": (points, points),
+        "(SELECT detail->'step' AS step FROM data.events WHERE kind = 'evaluated')": (
+            points, points,
+        ),
+    }  # fmt: skip
+    counted = "SELECT count(*), count(DISTINCT step) FROM"
+    found = {table: rows(store, f"{counted} {table}")[0] for table in wanted}
     store.close()
-    assert counts == [(step, step, step)]
+    assert found == wanted
 
 
 def test_a_lost_private_database_is_made_again_from_the_snapshot(store, workspace, cells):
@@ -301,8 +317,70 @@ def test_a_lost_private_database_is_made_again_from_the_snapshot(store, workspac
     again.ingest(cells[0].id)
     assert rows(again, "SELECT count(*) FROM traces WHERE metric = 'entropy'") == [(2,)]
     again.close()
-    store._db = duckdb.connect()  # the fixture closes it once more
-    store.publish = lambda: None
+
+
+@pytest.mark.parametrize("what", ["another machine's", "a later version's", "a text"])
+def test_what_is_no_copy_of_ours_is_not_written_over(store, workspace, cells, tmp_path, what):
+    """Someone put another file in the place of runs.db: nothing of it may be lost."""
+    store.publish()
+    text = workspace.db.read_bytes()
+    if what == "a text":
+        workspace.db.write_text("notes")
+        says = "is no database of the suite.*move it away"
+    elif what == "a later version's":
+        with connect(workspace.db, read_only=False) as db:
+            db.execute("INSERT INTO data.runs (run) VALUES ('theirs')")
+            db.execute("INSERT INTO data.migrations VALUES ('999_future')")
+        says = "lacks what it has of 1 runs, theirs among them.*suite db import"
+    else:
+        other = Workspace(tmp_path / "other" / "runs.db")
+        theirs = Store(other)
+        theirs.register(cells)
+        trace(attempt(other, cells[0]), 1)
+        theirs.ingest(cells[0].id)
+        theirs.close()
+        shutil.copy(other.db, workspace.db)
+        says = f"lacks what it has of 1 runs, {cells[0].id} among them.*suite db import"
+    store._db.close()
+    found = workspace.db.read_bytes()
+    with pytest.raises(Unusable, match=says):
+        Store(workspace)
+    assert workspace.db.read_bytes() == found
+    workspace.db.write_bytes(text)  # one of ours, however old, holds nothing that we lack
+    again = Store(workspace)
+    again.close()
+
+
+def test_an_older_suite_writes_nothing_into_a_later_database(store, workspace):
+    store.close()
+    with connect(workspace.root / "ingest.db", read_only=False) as db:
+        db.execute("INSERT INTO data.migrations VALUES ('999_future')")
+    before = workspace.db.read_bytes()
+    with pytest.raises(Unusable, match=f"^{workspace.db} was made by a later version"):
+        Store(workspace)
+    assert workspace.db.read_bytes() == before
+
+
+def test_what_a_killed_conductor_left_running_is_interrupted(store, workspace, cells):
+    """Whichever matrix the next one works on: nothing runs in a database that one opens."""
+    store.set_status(cells[0].id, "running")
+    store.close()
+    again = Store(workspace)
+    assert [again.status(cell.id) for cell in cells] == ["interrupted", "queued"]
+    again.close()
+
+
+def test_an_arm_keeps_its_place_when_an_earlier_one_is_dropped(store, workspace, cells, tmp_path):
+    (tmp_path / "m.yaml").write_text(
+        MATRIX.replace("{grpo: {}, clip: {}}", "{cispo: {}, clip: {}}")
+    )
+    store.register(load_cells(tmp_path / "m.yaml"))
+    assert rows(store, "SELECT arm FROM runs WHERE matrix = 'm' ORDER BY position") == [
+        ("cispo",), ("clip",),
+    ]  # fmt: skip
+    assert rows(store, "FROM data.arms ORDER BY position") == [
+        ("grpo", 0), ("clip", 1), ("cispo", 2),
+    ]  # fmt: skip
 
 
 def test_a_run_of_two_matrices_is_traced_once_and_listed_twice(store, workspace, cells, tmp_path):

@@ -5,6 +5,7 @@ algorithm's file and line go into it as the page says; the study lies elsewhere,
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -147,6 +148,18 @@ def test_the_report_and_the_costs_have_every_arm(place):
     assert "raft" not in first and all(arm in last for arm in ARMS)
     (tutorial,) = place.outputs("suite report first --cost")
     assert "grpo" in tutorial and "entreg" in tutorial
+
+
+@pytest.mark.stack
+def test_the_machine_is_found_in_order_and_sql_answers(place):
+    (doctor,) = place.outputs("suite doctor")
+    assert doctor.endswith("nothing is wrong\n")
+    ((asked, answer),) = [said for said in place.said if "suite sql" in said[0]]
+    assert "% 10 = 0" in asked
+    rows = re.findall(r"│ +(\d+) +│ (\w+) +│ +([\d.]+) +│", answer)
+    assert {arm for _, arm, _ in rows} == {"grpo", "entreg"}
+    assert {int(step) % 10 for step, *_ in rows} == {0}
+    assert all(0 < float(entropy) < math.log(44) for *_, entropy in rows)  # 44 tokens
 
 
 @pytest.mark.stack

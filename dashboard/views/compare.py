@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
-from dashboard.maths import show_table
+from dashboard.maths import as_written, show_notes, show_table
 from dashboard.state import Choice
 from suite.report import Report
 from suite.reporting.spending import UNITS
@@ -40,12 +40,12 @@ def _body(choice: Choice) -> None:
 
 def _verdicts(choice: Choice, baseline: str, shown: list[str]) -> None:
     advice, table, notes = scores.advice(choice.subject, baseline)
-    st.markdown(f"### {advice[0]}")
-    st.markdown(" ".join(advice[1:]))
+    st.markdown(f"### {as_written(advice[0])}")
+    st.markdown(as_written(" ".join(advice[1:])))
     if not table.empty:
-        st.subheader(f"Less {baseline}'s score, on the same problems")
-        st.table(table[table.arm.isin(shown)], hide_index=True)
-        st.caption(" ".join(notes))
+        st.subheader(as_written(f"Less {baseline}'s score, on the same problems"))
+        show_table(table[table.arm.isin(shown)])
+        st.caption(as_written(" ".join(notes)))
 
 
 def _published(found: list[Report]) -> None:
@@ -55,25 +55,25 @@ def _published(found: list[Report]) -> None:
     beside, settings = found
     st.subheader("Beside what the paper reports")
     show_table(beside)
-    st.caption(" ".join(beside.notes))
+    st.caption(as_written(" ".join(beside.notes)))
     with st.expander(f"Settings that differ: {len(settings.rows)}"):
         if settings.rows:
             show_table(settings)
-        st.markdown("\n".join(f"- {note}" for note in settings.notes))
+        show_notes(settings.notes)
 
 
 def _board(board: Report) -> None:
     st.subheader("Scores at the end of the budget")
     show_table(board)
     with st.expander("Notes"):
-        st.markdown("\n".join(f"- {note}" for note in board.notes))
+        show_notes(board.notes)
 
 
 def _curves(choice: Choice, unit: str, ks: tuple[int, ...], shown: list[str]) -> None:
     try:
         data = scores.score_curves(choice.subject, unit, ks)
     except ValueError as error:
-        st.info(f"{error}: choose another cost.")
+        st.info(as_written(f"{error}: choose another cost."))
         return
     data = data[data.arm.isin(shown)]
     if data.empty:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
-from dashboard.maths import show_table
+from dashboard.maths import as_written, show_notes, show_table
 from dashboard.state import Choice
 from suite.report import Report
 from suite.reporting.spending import UNITS
@@ -27,7 +27,7 @@ def _body(choice: Choice) -> None:
     try:
         reports = scores.costs(choice.subject, unit or "gpu_hours")
     except ValueError as error:
-        st.info(f"{error}: choose another cost.")
+        st.info(as_written(f"{error}: choose another cost."))
         return
     for number, report in enumerate(reports):
         _table(report, number)
@@ -43,7 +43,8 @@ def _phases(choice: Choice) -> None:
     data = data.assign(share=data.gpu_hours / total, place=place)
     st.subheader("Where the GPU-hours went")
     most = data.sort_values("share").iloc[-1]
-    st.markdown(f"Most went into **{most.phase}**: {most.share:.0%} of {most.arm}'s.")
+    phase, arm = as_written(most.phase), as_written(most.arm)
+    st.markdown(f"Most went into **{phase}**: {most.share:.0%} of {arm}'s.")
     charts.show(
         charts.shares(data),
         data.drop(columns="place"),
@@ -54,7 +55,7 @@ def _phases(choice: Choice) -> None:
 
 
 def _table(report: Report, number: int) -> None:
-    st.subheader(report.title)
+    st.subheader(as_written(report.title))
     show_table(report)
     st.download_button(
         "CSV",
@@ -66,4 +67,4 @@ def _table(report: Report, number: int) -> None:
         type="tertiary",
     )
     with st.expander("Notes"):
-        st.markdown("\n".join(f"- {note}" for note in report.notes))
+        show_notes(report.notes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
-from dashboard.maths import as_written
 from dashboard.state import Choice
 
 TITLES = {
@@ -25,8 +24,7 @@ def show() -> None:
 
 
 def _body(choice: Choice) -> None:
-    for text in queries.alarms(choice.snapshot, choice.matrix) or ():
-        st.warning(as_written(text))
+    state.alarms(choice)
     st.caption(
         f"Alarms: entropy of the last quarter of the steps below {queries.COLLAPSE:.0%} of the "
         f"first step's (collapse) or above {queries.EXPLOSION:.0%} (explosion); more than "

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import queries, scores, state
-from dashboard.maths import as_written
+from dashboard.maths import as_written, show_table
 from dashboard.state import Choice
 from suite.text import compact, duration
 
@@ -31,14 +31,14 @@ def _body(choice: Choice) -> None:
     st.subheader("Cells")
     st.table(grid(cells))
     st.caption(
-        "A row an arm, a column a seed. Time left: at the pace so far, evaluations included. "
+        "A row an arm, a column a seed. Time left: at the pace so far, evaluations included; the "
+        "last one as in the cells that have finished. "
         "GPU-hours: what was charged to the budget."
     )
     for row in cells[cells.status == "failed"].itertuples():
         why = as_written(f"{row.arm} (seed {row.seed}): {row.error or 'failed'}")
         st.error(f"{why} · `suite logs {row.run}`")
-    for text in queries.alarms(choice.snapshot, choice.matrix):
-        st.warning(as_written(text))
+    state.alarms(choice)
     with top:
         _headline(choice, cells)
 
@@ -53,7 +53,7 @@ def _headline(choice: Choice, cells: pd.DataFrame) -> None:
     early = f"Preliminary: {unfinished} of {len(cells)} cells are not finished. "
     st.markdown(as_written((early if unfinished else "") + " ".join(advice[1:])))
     if not table.empty:
-        st.table(table, hide_index=True)
+        show_table(table)
 
 
 def _numbers(cells: pd.DataFrame) -> None:
@@ -80,7 +80,7 @@ def _left(cells: pd.DataFrame) -> str:
 def grid(cells: pd.DataFrame) -> pd.DataFrame:
     """Arms by seeds (and models where there are several), each cell in a few words."""
     one_model = cells.model.nunique() == 1
-    names = cells.arm if one_model else cells.arm + " · " + cells.model
+    names = (cells.arm if one_model else cells.arm + " · " + cells.model).map(as_written)
     texts = pd.Series([_text(row) for row in cells.itertuples()], index=cells.index, dtype=str)
     table = pd.DataFrame({"arm": names, "seed": "seed " + cells.seed.astype(str), "text": texts})
     wide = table.pivot_table(
@@ -91,7 +91,7 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text(row) -> str:
-    words = [_STATES.get(row.status, row.status).format(progress=row.progress)]
+    words = [_STATES.get(row.status, as_written(row.status)).format(progress=row.progress)]
     if row.status == "running" and not pd.isna(row.seconds_left):
         words.append(f"{duration(row.seconds_left)} left")
     if row.steps:

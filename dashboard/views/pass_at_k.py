@@ -9,6 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
+from dashboard.maths import show_notes, show_table
 from dashboard.state import Choice
 
 BASE = "base model"
@@ -32,7 +33,7 @@ def _body(choice: Choice) -> None:
         for arm, text in crossings(data).items()
     ]
     if lines:
-        st.markdown("\n".join(f"- {line}" for line in lines))
+        show_notes(lines)
     elif BASE in names:
         st.info("Only the base model has been scored so far.")
     else:
@@ -56,7 +57,7 @@ def _body(choice: Choice) -> None:
     )
     wide = own.pivot(index="arm", columns="k", values="score").reindex(shown)
     wide.columns = [f"pass@{k}" for k in wide.columns]
-    st.table(wide.map("{:.3f}".format))
+    show_table(wide.map("{:.3f}".format), index=True)
 
 
 def crossings(data: pd.DataFrame) -> dict[str, str]:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import queries, records, state
-from dashboard.maths import as_markdown
+from dashboard.maths import as_markdown, as_written, show_table
 from dashboard.state import Choice
 
 SHOWN = 40  # responses
@@ -33,8 +33,8 @@ def _body(choice: Choice) -> None:
     run, other = run or runs[0], other or runs[0]
     row = cells.set_index("run").loc[run]
     st.markdown(
-        f"**{names[run]}** · {row.status} · step {row.steps} · {row.gpu_hours:.4g} GPU-hours · "
-        f"attempt {row.attempts} · `{run}`"
+        f"**{as_written(names[run])}** · {as_written(row.status)} · step {row.steps} · "
+        f"{row.gpu_hours:.4g} GPU-hours · attempt {row.attempts} · `{run}`"
     )
     differences, happened, said, ran = st.tabs(["Differences", "Events", "Responses", "Command"])
     with differences:
@@ -59,7 +59,7 @@ def _differences(choice: Choice, run: str, other: str, names: dict[str, str]) ->
     ]
     st.markdown(f"{len(rows)} of {len({*ours, *theirs})} settings differ.")
     if rows:
-        st.table(pd.DataFrame(rows), hide_index=True)
+        show_table(pd.DataFrame(rows))
 
 
 def _responses(choice: Choice, run: str) -> None:
@@ -88,7 +88,7 @@ def _responses(choice: Choice, run: str) -> None:
         with st.container(border=True):
             colour, word = _COLOURS[sample.verdict], records.VERDICTS[sample.verdict]
             gold = f" · expected {as_markdown(sample.gold)}" if sample.gold else ""
-            st.markdown(f":{colour}[**{word}**] · `{sample.problem}`{gold}")
+            st.markdown(f":{colour}[**{word}**] · {as_written(sample.problem)}{gold}")
             if sample.asked:
                 st.markdown(as_markdown(sample.asked))
             st.markdown(as_markdown(sample.response))

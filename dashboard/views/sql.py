@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard import state
 from dashboard.maths import as_written
 from suite.db.sandbox import DRAWN, MEMORY, ROWS, SECONDS, QueryError, Result, query
+from suite.db.views import VIEWS
 from suite.store import NoDatabase
 
 EXAMPLES = {
@@ -38,8 +39,7 @@ def show() -> None:
         asked = st.form_submit_button("Run", type="primary")
     st.caption(
         f"Read-only, in a process of its own: at most {ROWS} rows of {DRAWN >> 20} MiB in all, "
-        f"{SECONDS:g} s and {MEMORY >> 30} GiB. Views: runs, traces, evals, probes, benchmarks, "
-        "pass_at_k, leaderboard, gpu_hours_to_score."
+        f"{SECONDS:g} s and {MEMORY >> 30} GiB. Views: {', '.join(VIEWS)}."
     )
     if asked or st.query_params.get("sql"):
         _answer(text or "")

@@ -20,10 +20,20 @@ import duckdb
 
 from suite.cell import Workspace
 from suite.db import slim
-from suite.db.migrations import KEYS, MIGRATIONS, TABLES, migrate, order
+from suite.db.migrations import (
+    KEYS,
+    MIGRATIONS,
+    OF_RUNS,
+    TABLES,
+    migrate,
+    migrations_of,
+    order,
+    refuse_later,
+)
 from suite.running import spool
 from suite.running.lock import only_conductor
 from suite.store import Store, connect
+from suite.text import as_sql
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def check(workspace: Workspace) -> list[str]:
         duckdb.Error: a block of it cannot be read.
     """
     with connect(workspace.db) as db:
-        missing = [name for name in MIGRATIONS if name not in _migrations(db)]
+        missing = [name for name in MIGRATIONS if name not in migrations_of(db)]
         if missing:
             return [f"made by an earlier version, without {', '.join(missing)}: compact updates it"]
         for table in TABLES:  # every block is read once, and its checksum compared
@@ -68,7 +78,7 @@ def _doubled(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
 
 
 def _orphans(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
-    for table in TABLES:
+    for table in OF_RUNS:
         rows = db.execute(
             f"""SELECT run, count(*) FROM data.{table} WHERE run NOT IN (SELECT run FROM data.runs)
                 GROUP BY run ORDER BY run LIMIT 3"""
@@ -128,7 +138,7 @@ def compact(workspace: Workspace) -> tuple[int, int]:
         before = workspace.db.stat().st_size
         with _beside(workspace) as new, connect(new, read_only=False) as db:
             migrate(db)
-            db.execute(f"ATTACH '{_quoted(store.private)}' AS old (READ_ONLY)")
+            db.execute(f"ATTACH {as_sql(store.private)} AS old (READ_ONLY)")
             for table in TABLES:
                 by = order(table)
                 db.execute(f"INSERT INTO data.{table} FROM old.data.{table} ORDER BY {by}")
@@ -160,11 +170,11 @@ def export(db: Path, folder: Path, only_counts: bool = False) -> int:
         try:
             for table in ("migrations", *TABLES):
                 by = "name" if table == "migrations" else order(table)
-                path = _quoted(partial / f"{table}.parquet")
+                path = as_sql(partial / f"{table}.parquet")
                 kept = slim.rows(table) if only_counts else f"SELECT * FROM data.{table}"
                 (count,) = connection.execute(
                     f"""COPY ({kept} ORDER BY {by})
-                          TO '{path}' (FORMAT parquet, COMPRESSION zstd)"""
+                          TO {path} (FORMAT parquet, COMPRESSION zstd)"""
                 ).fetchone()
                 rows += count
             partial.rename(folder)
@@ -204,7 +214,7 @@ def _stage(source: Path, staged: Path) -> None:
         return
     try:
         with connect(source) as db:
-            _refuse_later(source, _migrations(db))
+            refuse_later(source, migrations_of(db))
     except duckdb.Error as error:
         raise ValueError(f"{source} is no database: {str(error).splitlines()[0]}") from error
     shutil.copyfile(source, staged)
@@ -216,7 +226,7 @@ def _load(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """The tables of an export as its version had them."""
     names = db.read_parquet(str(folder / "migrations.parquet")).order("name").fetchall()
     done = [name for (name,) in names]
-    _refuse_later(folder, done)
+    refuse_later(folder, done)
     db.execute("CREATE SCHEMA data")
     db.execute("CREATE TABLE data.migrations (name VARCHAR PRIMARY KEY)")
     for name in done:
@@ -226,17 +236,7 @@ def _load(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
         path = folder / f"{table}.parquet"
         if path.exists():
             db.execute(f"DELETE FROM data.{table}")
-            db.execute(f"INSERT INTO data.{table} BY NAME FROM read_parquet('{_quoted(path)}')")
-
-
-def _migrations(db: duckdb.DuckDBPyConnection) -> list[str]:
-    return [name for (name,) in db.execute("FROM data.migrations ORDER BY name").fetchall()]
-
-
-def _refuse_later(source: Path, done: list[str]) -> None:
-    unknown = [name for name in done if name not in MIGRATIONS]
-    if unknown:
-        raise ValueError(f"{source} was made by a later version: {', '.join(unknown)}")
+            db.execute(f"INSERT INTO data.{table} BY NAME FROM read_parquet({as_sql(path)})")
 
 
 @contextmanager
@@ -245,7 +245,3 @@ def _beside(workspace: Workspace) -> Iterator[Path]:
     workspace.root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=workspace.root, prefix="db-") as folder:
         yield Path(folder) / "new.db"
-
-
-def _quoted(path: Path) -> str:
-    return str(path.resolve()).replace("'", "''")

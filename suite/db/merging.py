@@ -11,8 +11,9 @@ from pathlib import Path
 import duckdb
 
 from suite.cell import EVALUATION, Workspace
-from suite.db.migrations import TABLES
+from suite.db.migrations import OF_RUNS
 from suite.running import spool
+from suite.text import as_sql
 
 _PROGRESS = """
     SELECT r.run, r.status = 'finished' AS finished, coalesce(max(l.step), 0) AS steps,
@@ -25,9 +26,8 @@ def merge(db: duckdb.DuckDBPyConnection, other: Path, workspace: Workspace) -> t
 
     Returns how many were added, took the place of ours, and were left out.
     """
-    quoted = str(other.resolve()).replace("'", "''")
     ((ours,),) = db.execute("SELECT current_database()").fetchall()
-    db.execute(f"ATTACH '{quoted}' AS other (READ_ONLY)")
+    db.execute(f"ATTACH {as_sql(other)} AS other (READ_ONLY)")
     try:
         db.execute(
             f"""CREATE OR REPLACE TEMP TABLE taken AS
@@ -56,7 +56,7 @@ def merge(db: duckdb.DuckDBPyConnection, other: Path, workspace: Workspace) -> t
 
 
 def _take_runs(db: duckdb.DuckDBPyConnection) -> None:
-    for table in TABLES:
+    for table in OF_RUNS:
         if table != "cells":
             db.execute(f"DELETE FROM data.{table} WHERE run IN (SELECT run FROM taken WHERE known)")
             db.execute(
@@ -81,6 +81,11 @@ def _take_places(db: duckdb.DuckDBPyConnection) -> None:
                            OR r.algorithm <> '{EVALUATION}'
                               AND (m.arm, m.model, m.seed) = (o.arm, o.model, o.seed)))
              ORDER BY o.rowid"""
+    )
+    db.execute(
+        """INSERT INTO data.arms
+           SELECT arm, (SELECT count(*) FROM data.arms) + row_number() OVER (ORDER BY position) - 1
+             FROM other.data.arms WHERE arm NOT IN (SELECT arm FROM data.arms)"""
     )
 
 

@@ -7,6 +7,7 @@ the schema `data`; what people query are the views of suite.db.views, made anew 
 |---|---|---|
 | spool | how many bytes of an attempt's file are taken in | with the rows of those bytes |
 | cells | the place of a run in a matrix | a matrix is registered |
+| arms | an arm's place among all that there ever were | a matrix with a new one is registered |
 | runs | a run: what it is, how it stands | registered, started, ended |
 | traces | one metric of one step | a step |
 | latest | the last and the highest value of one metric of a run | with its traces |
@@ -81,12 +82,20 @@ MIGRATIONS: dict[str, str] = {
             SELECT run, metric, max(step), arg_max(value, step), max(value)
               FROM data.traces GROUP BY run, metric;
     """,
+    "006_arms": """
+        CREATE TABLE data.arms (arm VARCHAR PRIMARY KEY, position INTEGER);
+        INSERT INTO data.arms
+            SELECT arm, row_number() OVER (ORDER BY min(r.created), min(c.position), arm) - 1
+              FROM data.cells c JOIN data.runs r USING (run)
+             WHERE algorithm <> 'eval' AND r.model NOT IN ('tabular', 'theory') GROUP BY arm;
+    """,
 }
 
 # What names a row, in the order in which rows are best kept: a curve is one metric of one run.
 KEYS: dict[str, tuple[str, ...]] = {
     "spool": ("run", "attempt"),
     "cells": ("matrix", "run"),
+    "arms": ("arm",),
     "runs": ("run",),
     "traces": ("metric", "run", "step"),
     "latest": ("run", "metric"),
@@ -98,6 +107,11 @@ KEYS: dict[str, tuple[str, ...]] = {
 }
 EVENTS = ("run", "attempt", "time", "kind")  # an order only: two can be equal
 TABLES = (*KEYS, "events")
+OF_RUNS = tuple(table for table in TABLES if table != "arms")  # those whose rows are a run's
+
+
+class Unusable(ValueError):
+    """A database that this suite cannot go on with; the message says why and what to do."""
 
 
 def order(table: str) -> str:
@@ -108,11 +122,29 @@ def order(table: str) -> str:
     return "rowid" if table == "cells" else ", ".join(KEYS.get(table, EVENTS))
 
 
-def migrate(db: duckdb.DuckDBPyConnection) -> None:
-    """Bring a database, empty or of any earlier version, to the tables and views of today."""
+def migrations_of(db: duckdb.DuckDBPyConnection) -> list[str]:
+    """The steps that made a database."""
+    return [name for (name,) in db.execute("FROM data.migrations ORDER BY name").fetchall()]
+
+
+def refuse_later(source: object, done: list[str]) -> None:
+    """Raises Unusable for steps that are not known here; `source` is named in the message."""
+    if unknown := [name for name in done if name not in MIGRATIONS]:
+        raise Unusable(
+            f"{source} was made by a later version of the suite, which has {', '.join(unknown)}"
+        )
+
+
+def migrate(db: duckdb.DuckDBPyConnection, source: object = "the database") -> None:
+    """Bring a database, empty or of any earlier version, to the tables and views of today.
+
+    Raises:
+        Unusable: a later version made it; nothing is changed. `source` is named in the message.
+    """
     db.execute("CREATE SCHEMA IF NOT EXISTS data")
     db.execute("CREATE TABLE IF NOT EXISTS data.migrations (name VARCHAR PRIMARY KEY)")
-    done = {name for (name,) in db.execute("FROM data.migrations").fetchall()}
+    done = migrations_of(db)
+    refuse_later(source, done)
     for name, script in MIGRATIONS.items():
         if name not in done:
             db.execute("BEGIN")

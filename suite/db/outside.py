@@ -102,11 +102,16 @@ def _number(text: str, where: str) -> float:
 
 
 def _named(values: dict[str, float]) -> dict[str, float]:
-    """Under our names where nothing of that name is there already."""
-    return {
-        NAMES[name] if name in NAMES and NAMES[name] not in values else name: value
-        for name, value in values.items()
-    }
+    """Under our names where nothing of that name is there already.
+
+    Weights & Biases has TRL's columns in a section `train/`, which goes.
+    """
+    found: dict[str, float] = {}
+    for name, value in values.items():
+        bare = name.removeprefix("train/")
+        ours = NAMES.get(bare, bare)
+        found[name if ours in values or ours in found else ours] = value
+    return found
 
 
 def take_in(workspace: Workspace, paths: list[Path], name: str = EXTERNAL) -> list[Cell]:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import duckdb
 
+from suite.text import as_sql
+
 
 class View(NamedTuple):
     """What a row is, and the query that makes it."""
@@ -146,5 +148,4 @@ def create(db: duckdb.DuckDBPyConnection) -> None:
     )
     for name, view in VIEWS.items():
         db.execute(f"CREATE OR REPLACE VIEW {name} AS {view.query}")
-        about = view.about.replace("'", "''")
-        db.execute(f"COMMENT ON VIEW {name} IS '{about}'")
+        db.execute(f"COMMENT ON VIEW {name} IS {as_sql(view.about)}")

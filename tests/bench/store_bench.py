@@ -4,15 +4,15 @@ r"""runs.db at scale: how fast spools go in, how fast questions are answered, wh
                                       [--keep FOLDER] [--browser]
 
 Spool files are written as workers write them (suite.running.spool), taken in as the conductor takes
-them in (Store.ingest, file after file), published, asked, compacted and asked again. By default 100
-runs in 10 matrices, 2,500 steps of 40 metrics each: 10 million trace rows; 10 evaluations of 32
-problems, 64 samples each: 2 million samples, of which every verdict, length, digest and answer is
-kept.
+them in (Store.ingest, file after file), published, mixed as if all runs had trained side by side,
+asked, compacted and asked again. By default 100 runs in 10 matrices, 2,500 steps of 40 metrics
+each: 10 million trace rows; 10 evaluations of 32 problems, 64 samples each: 2 million samples, of
+which every verdict, length, digest and answer is kept.
 
-Each question is a function of the dashboard, called as its views call it but without its cache, its
-connection included, on all cores; times are medians of REPEATS. Exit status 1 when a target is
-missed: INGEST rows a second, MEDIAN milliseconds for every question, before `suite db compact` and
-after it, and with --browser PAINT seconds until a view of the dashboard has its heading. With
+Each question is a function of the dashboard, called as its views call it but without its cache,
+over the connection that they share, on all cores; times are medians of REPEATS. Exit status 1 when
+a target is missed: INGEST rows a second, MEDIAN milliseconds for every question, mixed and
+compacted, and with --browser PAINT seconds until a view of the dashboard has its heading. With
 --keep FOLDER the database stays there.
 """
 
@@ -146,6 +146,15 @@ def take_in(workspace: Workspace, cells: list[Cell]) -> tuple[float, float]:
     return seconds
 
 
+def mix(workspace: Workspace) -> None:
+    """Put the traces into the order of runs that all trained at once: step by step."""
+    store = Store(workspace)
+    store._db.execute("CREATE TABLE data.mixed AS FROM data.traces ORDER BY step, run")
+    store._db.execute("DROP TABLE data.traces")
+    store._db.execute("ALTER TABLE data.mixed RENAME TO traces")
+    store.close()
+
+
 def publishing(workspace: Workspace) -> tuple[float, float]:
     """Seconds of a publish after a small change, and of the copy alone."""
     store = Store(workspace)
@@ -271,6 +280,7 @@ def measure(folder: Path, runs: int, steps: int, evaluations: int) -> dict[str, 
     scoring, _ = take_in(workspace, everyone)
     size = workspace.db.stat().st_size
     publish, copy = publishing(workspace)
+    mix(workspace)
     someone = matrices[-1][0]
     before = ask(workspace, someone, steps)
     begun = time.perf_counter()
@@ -334,7 +344,7 @@ def main(arguments: list[str] | None = None) -> int:
     before, after = found.pop("before"), found.pop("after")
     for name, value in found.items():
         print(f"{name:32} {value:14,.1f}")
-    print(f"\n{'ms: median, best, processor':32} {'as taken in':>26} {'compacted':>27}")
+    print(f"\n{'ms: median, best, processor':32} {'mixed':>26} {'compacted':>27}")
     for name in after:
         numbers = "".join(f"{value:9.1f}" for value in (*before[name], *after[name]))
         print(f"{name:32}{numbers}")
