@@ -9,7 +9,7 @@ demo: ## set up, train and score the quickstart matrix, print the comparison
 	@$(PYTHON) suite/bootstrap.py --extras dashboard
 	@$(BIN)/suite run matrix.yaml
 
-# About 90 minutes on two cores that do nothing else; stopped, the same command continues.
+# Under two hours on two cores that do nothing else; stopped, the same command continues.
 miniature: ## run matrices/miniature.yaml, export it to results/miniature, write RESULTS.md
 	@$(PYTHON) suite/bootstrap.py --extras dashboard
 	@$(BIN)/suite run matrices/miniature.yaml --db runs/miniature.db

@@ -16,6 +16,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from dashboard.maths import as_written
+
 HUES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 GREY = "#757575"
 DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2), (12, 4), (1, 4))  # with the hues 36 looks
@@ -238,7 +240,7 @@ def show(
                 key=f"{kind}-{name}",
                 on_click="ignore",
                 type="tertiary",
-                help=f"{name}.{kind.lower()}",
+                help=as_written(f"{name}.{kind.lower()}"),
             )
 
 

@@ -21,22 +21,24 @@ _MATHS = re.compile(
 )
 _BOXED = re.compile(r"\\boxed\{")
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
+_STARTS = re.compile(r"^([ \t]*)(=*)", re.MULTILINE)  # of lines
+_LINES = re.compile(r"(?<=\n)([ \t]*)(=*)")  # of all but the first
 
 
 def as_markdown(text: str) -> str:
     """Markdown that shows `text`, with $…$, \\(…\\), $$…$$, \\[…\\] and \\boxed{…} as maths."""
     parts, end = [], 0
     for found in _MATHS.finditer(text):
-        parts.append(_plain(text[end : found.start()]))
+        parts.append(_plain(text[end : found.start()], inside=end > 0))
         formula = next(group for group in found.groups() if group is not None)
         display = found["display"] or found["bracket"]
         parts.append(f"$${_one_line(formula)}$$" if display else f"${_one_line(formula)}$")
         end = found.end()
-    return "".join([*parts, _plain(text[end:])])
+    return "".join([*parts, _plain(text[end:], inside=end > 0)])
 
 
-def _plain(text: str) -> str:
-    """Escaped, but for boxes outside of maths, which become maths."""
+def _plain(text: str, inside: bool) -> str:
+    """Escaped, but for boxes outside of maths, which become maths; inside: as in `as_written`."""
     parts, end = [], 0
     for found in _BOXED.finditer(text):
         if found.start() < end:
@@ -44,11 +46,11 @@ def _plain(text: str) -> str:
         close = _closing(text, found.end())
         if close:
             parts += [
-                as_written(text[end : found.start()]),
+                as_written(text[end : found.start()], inside or end > 0),
                 f"${_one_line(text[found.start() : close])}$",
             ]
             end = close
-    return "".join([*parts, as_written(text[end:])])
+    return "".join([*parts, as_written(text[end:], inside or end > 0)])
 
 
 def _closing(text: str, start: int) -> int:
@@ -65,9 +67,21 @@ def _one_line(formula: str) -> str:
     return " ".join(formula.split())
 
 
-def as_written(text: str) -> str:
-    """Markdown that shows `text` character by character."""
-    return _SPECIAL.sub(r"\\\1", text).replace("\n", "  \n")
+def as_written(text: str, inside: bool = False) -> str:
+    """Markdown that shows `text` character by character; inside: something is before it."""
+    escaped = _SPECIAL.sub(r"\\\1", text)
+    lines = (_LINES if inside else _STARTS).sub(_start_of_line, escaped)
+    return lines.replace("\n", "  \n")
+
+
+def _start_of_line(found: re.Match[str]) -> str:
+    """Four spaces would begin a block of code, and === below a line makes it a heading."""
+    return "\u00a0" * len(found[1].replace("\t", "    ")) + r"\=" * len(found[2])
+
+
+def as_code(text: str) -> str:
+    """Markdown of a command or a name in a typewriter's face."""
+    return f"`{text.replace('`', chr(39))}`"
 
 
 def show_table(table: Report | pd.DataFrame, index: bool = False) -> None:

@@ -141,32 +141,35 @@ def recorded(snapshot: Snapshot, matrix: str) -> pd.DataFrame:
     """
     return frame(
         snapshot.path,
-        """WITH pace AS (
-               SELECT run, max(value) FILTER (metric = 'budget_fraction') AS spent,
-                      max(value) FILTER (metric = 'budget_fraction')
+        """WITH pace AS (  -- of the attempt that is on, or was the last
+               SELECT run, max(value) FILTER (metric = 'budget_fraction')
                         - min(value) FILTER (metric = 'budget_fraction') AS share,
                       max(value) FILTER (metric = 'time')
-                        - min(value) FILTER (metric = 'time') AS seconds
+                        - min(value) FILTER (metric = 'time') AS seconds,
+                      max(value) FILTER (metric = 'attempt_seconds') AS trained
                  FROM data.traces t
-                WHERE metric IN ('budget_fraction', 'time')
+                WHERE metric IN ('budget_fraction', 'time', 'attempt_seconds')
                   AND run IN (SELECT run FROM data.cells WHERE matrix = $matrix)
                   AND attempt = (SELECT r.attempts FROM data.runs r WHERE r.run = t.run)
                 GROUP BY run),
            ending AS (
-               SELECT coalesce(avg((e.detail->>'attempt_seconds')::DOUBLE - l.value), 0) AS seconds
-                 FROM data.events e JOIN data.cells c USING (run)
-                 JOIN data.latest l ON l.run = e.run AND l.metric = 'attempt_seconds'
-                WHERE c.matrix = $matrix AND e.kind = 'finished'
-                  AND (e.detail->>'attempt_seconds')::DOUBLE > l.value)
+               SELECT coalesce(avg((e.detail->>'attempt_seconds')::DOUBLE - p.trained), 0)
+                        AS seconds
+                 FROM data.events e JOIN pace p USING (run) JOIN data.runs r USING (run)
+                WHERE e.kind = 'finished' AND e.attempt = r.attempts),
+           spent AS (
+               SELECT run, least(value, 1) AS share FROM data.latest
+                WHERE metric = 'budget_fraction')
            SELECT r.run, r.arm, r.seed, r.model, r.algorithm, r.status, r.attempts,
                   coalesce(r.steps, 0) AS steps, coalesce(r.gpu_hours, 0) AS gpu_hours,
                   r.budget, r.budget_unit, coalesce(r.inert, false) AS inert,
-                  least(coalesce(p.spent, 0), 1) AS progress,
+                  coalesce(s.share, 0) AS progress,
                   p.seconds / nullif(p.share, 0) + ending.seconds AS seconds,
-                  (1 - least(p.spent, 1)) * p.seconds / nullif(p.share, 0) + ending.seconds
+                  (1 - s.share) * p.seconds / nullif(p.share, 0) + ending.seconds
                     AS seconds_left,
                   f.error
              FROM runs r CROSS JOIN ending LEFT JOIN pace p USING (run)
+             LEFT JOIN spent s USING (run)
              LEFT JOIN (SELECT run, arg_max(detail->>'error', time) AS error
                           FROM data.events WHERE kind = 'failed' GROUP BY run) f USING (run)
             WHERE r.matrix = $matrix ORDER BY r.position""",

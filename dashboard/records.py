@@ -104,14 +104,17 @@ def _problems(snapshot: Snapshot, run: str, benchmark: str) -> dict[str, tuple[s
     """Problem and answer by id, if a file with exactly the run's problems is still there."""
     with reading(snapshot.path) as connection:
         row = connection.execute(
-            "SELECT origin, sha256 FROM data.benchmarks WHERE run = ? AND benchmark = ?",
+            """SELECT origin, sha256, identity->>benchmark FROM data.benchmarks
+                 LEFT JOIN data.runs USING (run) WHERE run = ? AND benchmark = ?""",
             [run, benchmark],
         ).fetchone()
     if row is None:
         return {}
-    origin, digest = row
-    ours = Workspace(Path(snapshot.path)).data.glob(f"{benchmark}-*.jsonl")
-    for path in [*sorted(path for path in ours if "-train-" not in path.name), Path(origin)]:
+    origin, digest, identity = row
+    folder = Workspace(Path(snapshot.path)).data
+    ours = [path for path in folder.glob("*.jsonl") if path.name.startswith(f"{benchmark}-")]
+    ours.sort(key=lambda path: (path.stem != f"{benchmark}-{identity}", path))  # its own first
+    for path in [*(path for path in ours if "-train-" not in path.name), Path(origin)]:
         rows = _rows(path)
         if rows and content_digest(rows) == digest:
             return {one["id"]: (one["problem"], one["answer"]) for one in rows}

@@ -26,7 +26,7 @@ import pyarrow as pa
 from suite.cell import EVALUATION, Cell, Workspace
 from suite.db.intake import Intake, as_json
 from suite.db.merging import merge
-from suite.db.migrations import Unusable, migrate
+from suite.db.migrations import Unusable, migrate, migrations_of, refuse_later
 from suite.db.views import VIEWS as VIEWS
 from suite.running import spool
 from suite.text import as_sql
@@ -82,15 +82,18 @@ class Store:
     def __init__(self, workspace: Workspace):
         self.workspace = workspace
         workspace.root.mkdir(parents=True, exist_ok=True)
+        self.published = workspace.db.resolve()  # a link stays one
         self.private = workspace.root / "ingest.db"  # what this process writes to
-        if not self.private.exists() and workspace.db.exists():
-            _copy(workspace.db, self.private)
+        if self.published.exists():
+            _refuse_unknown(self.published)
+            if not self.private.exists():
+                _copy(self.published, self.private)
         self._db = duckdb.connect(str(self.private))  # no other process has it from now on
-        for target in (workspace.db, self.private):
+        for target in (self.published, self.private):
             for left in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
                 left.unlink(missing_ok=True)  # a killed conductor was copying
         try:
-            migrate(self._db, workspace.db)
+            migrate(self._db, self.private)
             self._refuse_to_lose()
         except BaseException:
             self._db.close()
@@ -102,29 +105,26 @@ class Store:
         self._took: deque[float] = deque(maxlen=5)  # seconds of the last ones
 
     def _refuse_to_lose(self) -> None:
-        """The next publish replaces runs.db: it may hold nothing that was not published here."""
-        path = self.workspace.db
-        if not path.exists():
+        """The next publish replaces runs.db: it may hold nothing that was not published here.
+
+        A run of another history has another time of registration; one that was worked on elsewhere
+        since has more of an attempt.
+        """
+        if not self.published.exists():
             return
-        remedy = f"move it away: {self.private} has what ran here"
-        try:
-            self._db.execute(f"ATTACH {as_sql(path)} AS published (READ_ONLY)")
-            try:
-                runs = self._db.execute(
-                    """SELECT run FROM published.data.runs ANTI JOIN data.runs USING (run) UNION
-                       SELECT p.run FROM published.data.spool p
-                         LEFT JOIN data.spool s USING (run, attempt)
-                        WHERE p.bytes > coalesce(s.bytes, 0) ORDER BY run"""
-                ).fetchall()
-            finally:
-                self._db.execute("DETACH published")
-        except duckdb.Error as error:
-            what = str(error).splitlines()[0]
-            raise Unusable(f"{path} is no database of the suite ({what}); {remedy}") from error
+        self._db.execute(f"ATTACH {as_sql(self.published)} AS published (READ_ONLY)")
+        runs = self._db.execute(
+            """SELECT run FROM published.data.runs p LEFT JOIN data.runs r USING (run)
+                WHERE r.created IS DISTINCT FROM p.created UNION
+               SELECT run FROM published.data.spool p LEFT JOIN data.spool s USING (run, attempt)
+                WHERE p.bytes > coalesce(s.bytes, 0) ORDER BY run"""
+        ).fetchall()
+        self._db.execute("DETACH published")
         if runs:
             raise Unusable(
-                f"{path} is from elsewhere: {self.private} lacks what it has of {len(runs)} runs, "
-                f"{runs[0][0]} among them; {remedy}, and `suite db import` takes in the other"
+                f"{self.published} is from elsewhere: {self.private} lacks what it has of "
+                f"{len(runs)} runs, {runs[0][0]} among them; move it away: the other has what ran "
+                "here, and `suite db import` takes in the one that was moved"
             )
 
     def close(self) -> None:
@@ -273,7 +273,7 @@ class Store:
         """
         begun = time.monotonic()
         self._db.execute("CHECKPOINT")
-        _copy(self.private, self.workspace.db)
+        _copy(self.private, self.published)
         self.changed = False
         ended = time.monotonic()
         self._took.append(ended - begun)  # one that was held up says little: the least counts
@@ -287,6 +287,21 @@ class Store:
         """
         if self.changed and time.monotonic() >= self._due:
             self.publish()
+
+
+def _refuse_unknown(path: Path) -> None:
+    """Raises Unusable when a file cannot be read, is no database of a suite, or of a later one."""
+    try:
+        with connect(path) as db:
+            done = migrations_of(db)
+    except duckdb.Error as error:
+        what = str(error).splitlines()[0]
+        if "Could not set lock" in what:
+            raise Unusable(f"{path} is open for writing elsewhere ({what})") from error
+        raise Unusable(
+            f"{path} is no database of the suite ({what}); move it away, or name another with --db"
+        ) from error
+    refuse_later(path, done)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -23,7 +23,7 @@ from suite.matrix import load_cells
 from suite.reporting.published import PUBLISHED
 from suite.running.spool import Spool
 from suite.shrink import shrunk
-from suite.store import Store
+from suite.store import Store, connect
 from tests.test_against import database
 
 
@@ -166,6 +166,7 @@ def test_responses_stand_beside_the_problems_that_were_asked(tmp_path):
     ours, theirs = ([{"id": "p0", "problem": f"{n}+1=", "answer": str(n + 1)}] for n in (1, 2))
     workspace = Workspace(tmp_path / "runs.db")
     store = Store(workspace)
+    store._db.execute("""INSERT INTO data.runs (run, identity) VALUES ('r1', '{"b": "abc"}')""")
     store._intake.take(
         "r1",
         1,
@@ -181,7 +182,8 @@ def test_responses_stand_beside_the_problems_that_were_asked(tmp_path):
     (workspace.data / "b-0.jsonl").write_text(json.dumps(theirs[0]) + "\n")
     (tmp_path / "b.jsonl").write_text('{"question": "1+1="}\n')
     assert records._problems(seen, "r1", "b") == {}
-    (workspace.data / "b-1.jsonl").write_text(json.dumps(ours[0]) + "\n")
+    (workspace.data / "b-1.jsonl").write_text(json.dumps(ours[0] | {"id": "q7"}) + "\n")
+    (workspace.data / "b-abc.jsonl").write_text(json.dumps(ours[0]) + "\n")  # the run's own
     assert records._problems(seen, "r1", "b") == {"p0": ("1+1=", "2")}
     assert records._problems(seen, "r1", "another") == {}
 
@@ -270,6 +272,11 @@ def test_what_a_database_says_is_text_on_every_view(tmp_path, monkeypatch, name)
     cells = [replace(cell, arm=f"{image} {number}") for number, cell in enumerate(cells)]
     solved = {cell.arm: [4, 20 + 8 * number] for number, cell in enumerate(cells)}
     db = database(tmp_path, cells, solved, samples=64)
+    with connect(db, read_only=False) as writing:
+        writing.execute("UPDATE data.runs SET status = ? WHERE seed = 1", [image + "{0}"])
+        writing.execute("INSERT INTO data.events SELECT run, 1, now(), 'failed', ? FROM data.runs",
+                        [json.dumps({"error": image})])  # fmt: skip
+        writing.execute("UPDATE data.runs SET status = 'failed' WHERE seed <> 1")
     view = _drawn(name, db, monkeypatch)
     texts = [one.value for kind in ("markdown", "caption", "warning", "error", "info", "subheader")
              for one in view.get(kind)]  # fmt: skip

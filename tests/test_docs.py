@@ -138,9 +138,10 @@ def test_five_files_lead_from_the_command_to_the_equation(repo):
     page = (repo / "docs" / "architecture.md").read_text()
     steps = re.findall(r"^\d\. `([\w/]+\.py)`", page, re.MULTILINE)
     assert len(steps) == 5 and steps[0] == "suite/cli.py" and steps[-1] == "algorithms/grpo.py"
+    hops = {"suite/worker.py": 3}  # the driver and the actor are OpenRLHF's plumbing
     for step, following in pairwise(steps[:-1]):
         near = {repo / step}
-        for _ in range(3):
+        for _ in range(hops.get(step, 1)):
             near |= {path for one in near for path in imported(repo, one)}
         assert repo / following in near, (step, following)
     trainer, grpo = ((repo / step).read_text() for step in steps[-2:])

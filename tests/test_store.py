@@ -319,46 +319,100 @@ def test_a_lost_private_database_is_made_again_from_the_snapshot(store, workspac
     again.close()
 
 
-@pytest.mark.parametrize("what", ["another machine's", "a later version's", "a text"])
-def test_what_is_no_copy_of_ours_is_not_written_over(store, workspace, cells, tmp_path, what):
+def copied_back(workspace, cells, tmp_path):
+    """The database was taken elsewhere, trained on there, and put back without its folder."""
+    other = Workspace(tmp_path / "other" / "runs.db")
+    shutil.copytree(workspace.root, other.root)
+    shutil.copy(workspace.db, other.db)
+    theirs = Store(other)
+    trace(attempt(other, cells[0]), 2)
+    theirs.ingest(cells[0].id)
+    theirs.close()
+    shutil.copy(other.db, workspace.db)
+
+
+def another_history(workspace, cells, tmp_path):
+    """The same cells, trained on another machine from the beginning, less far than here."""
+    theirs = Store(other := Workspace(tmp_path / "other" / "runs.db"))
+    theirs.register(cells)
+    theirs.close()
+    shutil.copy(other.db, workspace.db)
+
+
+def later_version(workspace, cells, tmp_path):
+    with connect(workspace.db, read_only=False) as db:
+        db.execute("INSERT INTO data.migrations VALUES ('999_future')")
+
+
+def text_file(workspace, cells, tmp_path):
+    workspace.db.write_text("notes")
+
+
+@pytest.mark.parametrize(
+    ("put", "says"),
+    [
+        (copied_back, "lacks what it has of 1 runs, {run} among them; move it away"),
+        (another_history, "lacks what it has of 2 runs, .* among them; move it away"),
+        (later_version, "was made by a later version of the suite, which has 999_future"),
+        (text_file, "is no database of the suite.*move it away"),
+    ],
+)
+def test_what_is_no_copy_of_ours_is_not_written_over(store, workspace, cells, tmp_path, put, says):
     """Someone put another file in the place of runs.db: nothing of it may be lost."""
-    store.publish()
-    text = workspace.db.read_bytes()
-    if what == "a text":
-        workspace.db.write_text("notes")
-        says = "is no database of the suite.*move it away"
-    elif what == "a later version's":
-        with connect(workspace.db, read_only=False) as db:
-            db.execute("INSERT INTO data.runs (run) VALUES ('theirs')")
-            db.execute("INSERT INTO data.migrations VALUES ('999_future')")
-        says = "lacks what it has of 1 runs, theirs among them.*suite db import"
-    else:
-        other = Workspace(tmp_path / "other" / "runs.db")
-        theirs = Store(other)
-        theirs.register(cells)
-        trace(attempt(other, cells[0]), 1)
-        theirs.ingest(cells[0].id)
-        theirs.close()
-        shutil.copy(other.db, workspace.db)
-        says = f"lacks what it has of 1 runs, {cells[0].id} among them.*suite db import"
-    store._db.close()
+    trace(attempt(workspace, cells[0]), 1)
+    store.ingest(cells[0].id)
+    store.close()
+    ours = workspace.db.read_bytes()
+    put(workspace, cells, tmp_path)
     found = workspace.db.read_bytes()
-    with pytest.raises(Unusable, match=says):
+    with pytest.raises(Unusable, match=says.format(run=cells[0].id)):
         Store(workspace)
-    assert workspace.db.read_bytes() == found
-    workspace.db.write_bytes(text)  # one of ours, however old, holds nothing that we lack
+    assert workspace.db.read_bytes() == found != ours
+    workspace.db.write_bytes(ours)  # one of ours, however old, holds nothing that we lack
     again = Store(workspace)
+    trace(attempt(workspace, cells[0]), 2)
+    again.ingest(cells[0].id)
     again.close()
+    workspace.db.write_bytes(ours)
+    Store(workspace).close()
+    assert workspace.db.read_bytes() != ours
+
+
+@pytest.mark.parametrize("put", [later_version, text_file])
+def test_a_database_that_cannot_be_begun_with_leaves_nothing_behind(
+    store, workspace, tmp_path, put
+):
+    """Once it is moved away, the suite begins anew."""
+    store.close()
+    shutil.rmtree(workspace.root)
+    put(workspace, None, tmp_path)
+    with pytest.raises(Unusable):
+        Store(workspace)
+    workspace.db.unlink()
+    Store(workspace).close()
+    with connect(workspace.db) as db:
+        assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+def test_a_database_that_is_a_link_stays_one(workspace, cells, tmp_path):
+    (tmp_path / "big").mkdir()
+    workspace.db.symlink_to(tmp_path / "big" / "runs.db")
+    for _ in range(2):
+        store = Store(workspace)
+        store.register(cells)
+        store.close()
+    assert workspace.db.is_symlink() and (tmp_path / "big" / "runs" / "ingest.db").exists()
 
 
 def test_an_older_suite_writes_nothing_into_a_later_database(store, workspace):
     store.close()
-    with connect(workspace.root / "ingest.db", read_only=False) as db:
+    private = workspace.root / "ingest.db"
+    with connect(private, read_only=False) as db:
         db.execute("INSERT INTO data.migrations VALUES ('999_future')")
-    before = workspace.db.read_bytes()
-    with pytest.raises(Unusable, match=f"^{workspace.db} was made by a later version"):
+    before = private.read_bytes()
+    with pytest.raises(Unusable, match=f"^{private} was made by a later version"):
         Store(workspace)
-    assert workspace.db.read_bytes() == before
+    assert private.read_bytes() == before
 
 
 def test_what_a_killed_conductor_left_running_is_interrupted(store, workspace, cells):

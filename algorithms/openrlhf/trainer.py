@@ -30,6 +30,8 @@ class PolicyTrainer(ActorPPOTrainer):
 
     def __init__(self, strategy: Any, *args: Any, **kwargs: Any):
         super().__init__(strategy, *args, **kwargs)
+        if strategy.args.actor.entropy_coef:
+            raise ValueError("OpenRLHF's own entropy bonus is on; a bonus is the algorithm's alone")
         self.begin_cell(strategy.args.suite.algorithm)
         self.aggregation = strategy.args.actor.loss_agg_mode
 

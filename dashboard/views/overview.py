@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import queries, scores, state
-from dashboard.maths import as_written, show_table
+from dashboard.maths import as_code, as_written, show_table
 from dashboard.state import Choice
 from suite.text import compact, duration
 
@@ -37,7 +37,7 @@ def _body(choice: Choice) -> None:
     )
     for row in cells[cells.status == "failed"].itertuples():
         why = as_written(f"{row.arm} (seed {row.seed}): {row.error or 'failed'}")
-        st.error(f"{why} · `suite logs {row.run}`")
+        st.error(f"{why} · {as_code(f'suite logs {row.run}')}")
     state.alarms(choice)
     with top:
         _headline(choice, cells)
@@ -66,14 +66,18 @@ def _numbers(cells: pd.DataFrame) -> None:
 
 
 def _left(cells: pd.DataFrame) -> str:
-    """Of the running cells at their pace; of those without one yet at the mean of the others."""
-    waiting = cells[cells.status.isin(["running", "queued"])]
+    """Of the running cells at their pace; of those without one yet at the mean of the others.
+
+    What was interrupted goes on as long as anything runs.
+    """
+    running = (cells.status == "running").sum()
+    waiting = cells[cells.status.isin(["running", "queued", *(["interrupted"] if running else [])])]
     if waiting.empty:
         return "–"
     whole = cells.seconds.mean()
     if pd.isna(whole):
         return "not yet"
-    side_by_side = max(1, (cells.status == "running").sum())
+    side_by_side = max(1, running)
     return duration((waiting.seconds_left.fillna(whole)).sum() / side_by_side)
 
 
@@ -91,7 +95,8 @@ def grid(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text(row) -> str:
-    words = [_STATES.get(row.status, as_written(row.status)).format(progress=row.progress)]
+    state = _STATES.get(row.status)
+    words = [state.format(progress=row.progress) if state else as_written(row.status)]
     if row.status == "running" and not pd.isna(row.seconds_left):
         words.append(f"{duration(row.seconds_left)} left")
     if row.steps:

@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import queries, records, state
-from dashboard.maths import as_markdown, as_written, show_table
+from dashboard.maths import as_code, as_markdown, as_written, show_table
 from dashboard.state import Choice
 
 SHOWN = 40  # responses
@@ -34,7 +34,7 @@ def _body(choice: Choice) -> None:
     row = cells.set_index("run").loc[run]
     st.markdown(
         f"**{as_written(names[run])}** · {as_written(row.status)} · step {row.steps} · "
-        f"{row.gpu_hours:.4g} GPU-hours · attempt {row.attempts} · `{run}`"
+        f"{row.gpu_hours:.4g} GPU-hours · attempt {row.attempts} · {as_code(run)}"
     )
     differences, happened, said, ran = st.tabs(["Differences", "Events", "Responses", "Command"])
     with differences:

@@ -55,14 +55,21 @@ def check(workspace: Workspace) -> list[str]:
         NoDatabase: there is none.
         duckdb.Error: a block of it cannot be read.
     """
+    if missing := _missing(workspace.db):
+        return [missing]
     with connect(workspace.db) as db:
-        missing = [name for name in MIGRATIONS if name not in migrations_of(db)]
-        if missing:
-            return [f"made by an earlier version, without {', '.join(missing)}: compact updates it"]
         for table in TABLES:  # every block is read once, and its checksum compared
             db.execute(f"SELECT bit_xor(hash(t)) FROM data.{table} t").fetchall()
         found = [*_doubled(db), *_orphans(db), *_disagreeing(db)]
         return [*found, *_beyond_their_files(db, workspace)]
+
+
+def _missing(path: Path) -> str:
+    """What is to be done with a database of an earlier version; "" for one of today's."""
+    with connect(path) as db:
+        missing = [name for name in MIGRATIONS if name not in migrations_of(db)]
+    said = f"{path} was made by an earlier version, without {', '.join(missing)}"
+    return f"{said}: `suite db compact` updates it" if missing else ""
 
 
 def _doubled(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -159,10 +166,12 @@ def export(db: Path, folder: Path, only_counts: bool = False) -> int:
 
     Raises:
         NoDatabase: there is none.
-        ValueError: the folder exists.
+        ValueError: the folder exists, or an earlier version made the database.
     """
     if folder.exists():
         raise ValueError(f"{folder} exists already")
+    if missing := _missing(db):
+        raise ValueError(missing)
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     rows = 0
     with connect(db) as connection:

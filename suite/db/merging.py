@@ -39,6 +39,10 @@ def merge(db: duckdb.DuckDBPyConnection, other: Path, workspace: Workspace) -> t
         )
         db.execute("BEGIN")
         try:
+            db.execute("CREATE OR REPLACE TEMP TABLE spooled AS FROM data.spool")
+            db.execute(
+                "CREATE OR REPLACE TEMP TABLE registered AS SELECT run, created FROM data.runs"
+            )
             _take_runs(db)
             _take_places(db)
             _keep_offsets(db, workspace)
@@ -90,7 +94,18 @@ def _take_places(db: duckdb.DuckDBPyConnection) -> None:
 
 
 def _keep_offsets(db: duckdb.DuckDBPyConnection, workspace: Workspace) -> None:
-    """What lies here of a run that was replaced is part of a history that is gone: passed over."""
+    """What lay here of a run that was replaced is part of a history that is gone: passed over.
+
+    Its attempts stay counted, and it stays registered when it was: by that the store knows its own.
+    """
+    db.execute(
+        """INSERT INTO data.spool SELECT s.* FROM spooled s SEMI JOIN taken USING (run)
+           ON CONFLICT DO UPDATE SET bytes = greatest(bytes, excluded.bytes)"""
+    )
+    db.execute(
+        """UPDATE data.runs SET created = registered.created FROM registered
+            WHERE runs.run = registered.run"""
+    )
     for (run,) in db.execute("SELECT run FROM taken").fetchall():
         for attempt, path in spool.attempts(workspace.cell(run)):
             db.execute(
