@@ -8,6 +8,8 @@ import sys
 import time
 import urllib.request
 
+from playwright.sync_api import TimeoutError as PageTimeout
+
 from suite.bootstrap import browser
 
 READY = "[data-testid=stApp][data-test-script-state=notRunning]"
@@ -104,8 +106,9 @@ class Visitor:
     def settle(self):
         self.page.wait_for_selector("h1", timeout=60_000)
         quiet = time.monotonic() + 60
-        while time.monotonic() < quiet:  # a fragment's own reruns are short
-            self.page.wait_for_selector(READY, timeout=60_000)
+        while time.monotonic() < quiet:  # a fragment's own reruns are short, on a quiet machine
+            with contextlib.suppress(PageTimeout):
+                self.page.wait_for_selector(READY, timeout=10_000)
             self.page.wait_for_timeout(400)
             if self.page.query_selector(READY):
                 break

@@ -161,7 +161,8 @@ def story(cluster, place, tmp_path_factory):
         def kept():
             return [c.id for c in cells if (workspace.cell(c.id) / "checkpoint.pickle").exists()]
 
-        while len(kept()) < 4 and not ended.wait(0.05):
+        full = NODES * GPUS
+        while (len(kept()) < 4 or max(most, default=0) < full) and not ended.wait(0.05):
             continue
         cluster.remove_node(cluster.workers.pop(), allow_graceful=False)
 

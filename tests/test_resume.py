@@ -237,8 +237,8 @@ def test_the_ledger_knows_where_every_second_went(story, arm):
     seconds = finished["seconds"]
     killed = story.resumed.attempt(arm, 0)[-1]["attempt_seconds"]
     held = killed + finished["attempt_seconds"]
-    assert sum(seconds.values()) == pytest.approx(held, abs=0.05)
-    assert finished["held_gpu_hours"] == pytest.approx(held / 3600, abs=2e-5)
+    assert sum(seconds.values()) == pytest.approx(held, abs=0.5)  # of a phase there is more
+    assert finished["held_gpu_hours"] == pytest.approx(held / 3600, abs=0.5 / 3600)
     charged = ("generation", "reward", "experience", "extra_generation", "update", "sync")
     cost = sum(seconds.get(name, 0.0) for name in charged)
     assert finished["gpu_hours"] == pytest.approx(cost / 3600)

@@ -44,7 +44,7 @@ def test_refused(db, sql):
 @pytest.mark.parametrize("sql", HEAVY, ids=lambda sql: sql[:40])
 def test_bounded_in_time(db, sql):
     begun = time.monotonic()
-    with pytest.raises(QueryError, match=r"stopped|Memory|disabled|over 75 MiB"):
+    with pytest.raises(QueryError, match=r"stopped|Memory|disabled|over 16 MiB"):
         query(db, sql, seconds=SECONDS, memory=MEMORY)
     assert time.monotonic() - begun < SECONDS + STARTED
 
