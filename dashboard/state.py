@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from dashboard import queries, scores
 from dashboard.maths import as_written, show_notes
 from dashboard.queries import Snapshot
 
-REFRESH_SECONDS = 1.0  # between two drawings of a view
+REFRESH_SECONDS, RESTING_SECONDS = 1.0, 5.0  # between two drawings of a view
+RESTS_AFTER = 30.0  # seconds without a new snapshot
 ALARMS = 3  # that are seen at once
 
 
@@ -79,11 +81,12 @@ def choice() -> Choice | None:
 
 def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
     """Draw a view and keep it up to date; without data, say what to do instead."""
+    resting = _resting()
 
-    @st.fragment(run_every=REFRESH_SECONDS)
+    @st.fragment(run_every=RESTING_SECONDS if resting else REFRESH_SECONDS)
     def draw() -> None:
         now = choice()
-        if _appeared(now):
+        if _appeared(now) or _resting() != resting:
             st.rerun()
         if now is None:
             nothing_yet()
@@ -93,6 +96,12 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
             body(now)
 
     draw()
+
+
+def _resting() -> bool:
+    """Whether nothing has been published for a while: to draw is work, for both sides."""
+    found = queries.snapshot(database())
+    return bool(found) and time.time() - found.modified / 1e9 > RESTS_AFTER
 
 
 def alarms(choice: Choice) -> None:

@@ -27,22 +27,9 @@ def _body(choice: Choice) -> None:
     shown = [arm for arm in names if arm in shown]
     samples = int(data.k.max())
     far = max((k for k in data.k if 4 * k <= samples), default=1)
-    verdicts = scores.base_verdicts(choice.subject, far)
-    lines = [
-        f"{text}; at pass@{far}: {verdicts.get(arm, 'not compared')}."
-        for arm, text in crossings(data).items()
-    ]
-    if lines:
-        show_notes(lines)
-    elif BASE in names:
-        st.info("Only the base model has been scored so far.")
-    else:
-        st.info(
-            "The base model was not scored: put 0 into `evaluate.at` to see where arms cross it."
-        )
-    look = charts.Look(queries.arms(choice.snapshot))
     own = data[data.arm.isin(shown)]
     if not own.empty:
+        look = charts.Look(queries.arms(choice.snapshot))
         look.legend(shown)
         charts.show(
             charts.pass_curves(own, look, shown),
@@ -50,6 +37,7 @@ def _body(choice: Choice) -> None:
             f"{choice.matrix}-pass-at-k",
             "pass@k of each arm and of the base model over k",
         )
+    _against_base(data, shown, scores.base_verdicts(choice.subject, far), far)
     st.caption(
         f"At the last evaluation, {samples} samples a problem. Bands: 95 % intervals. Crossings "
         f"are those of the mean curves below k = n; the paired comparison says what is shown. "
@@ -58,6 +46,23 @@ def _body(choice: Choice) -> None:
     wide = own.pivot(index="arm", columns="k", values="score").reindex(shown)
     wide.columns = [f"pass@{k}" for k in wide.columns]
     show_table(wide.map("{:.3f}".format), index=True)
+
+
+def _against_base(data: pd.DataFrame, shown: list[str], verdicts: dict[str, str], far: int) -> None:
+    """A line an arm that is shown: where its curve meets the base model's."""
+    lines = [
+        f"{text}; at pass@{far}: {verdicts.get(arm, 'not compared')}."
+        for arm, text in crossings(data).items()
+        if arm in shown
+    ]
+    if lines:
+        show_notes(lines)
+    elif BASE not in set(data.arm):
+        st.info(
+            "The base model was not scored: put 0 into `evaluate.at` to see where arms cross it."
+        )
+    elif data.arm.nunique() == 1:
+        st.info("Only the base model has been scored so far.")
 
 
 def crossings(data: pd.DataFrame) -> dict[str, str]:
