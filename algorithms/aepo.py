@@ -13,9 +13,9 @@ sample the term is 0 and the step is plain GRPO. With `coefficient: 0` it is GRP
 `inject: replace` is the reference code instead of the equation: positives take the places of the
 batch's first rows. `entropy_estimator: sampled` is its entropy, -mean log pi(sampled token).
 Ablations (Table 3): eq. 2 draws at T = 1; eq. 3 keeps negatives, group-normalised. Fig. 2 has the
-REINFORCE term alone. alpha is not given in the paper, and its code has none: a positive weighs there
-as much as a row of the batch. 1 is ours. Left out: the code's fixed quarter of the batch's prompts;
-here drawing ends with the quota.
+REINFORCE term alone. alpha is not given in the paper, and its code has none: there a positive
+weighs as much as a row of the batch. 1 is ours. Left out: the code's fixed quarter of the batch's
+prompts; here drawing ends with the quota.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import queries, scores
 from dashboard.maths import as_written, show_notes
@@ -96,6 +97,18 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
             body(now)
 
     draw()
+
+
+def choose_arms(where: DeltaGenerator, names: list[str], key: str) -> list[str]:
+    """Which of the arms are shown: all at first, and while all are, one that comes later too."""
+    known, chosen = st.session_state.get(f"_{key}"), st.session_state.get(key)
+    follows = bool(known) and known != names and set(known) <= set(chosen or ())
+    if follows:
+        st.session_state[key] = names
+    st.session_state[f"_{key}"] = names
+    default = None if follows else names  # the state says it
+    shown = where.multiselect("Arms", names, default=default, key=key, bind="query-params")
+    return [name for name in names if name in shown]
 
 
 def _resting() -> bool:

@@ -25,7 +25,7 @@ def _body(choice: Choice) -> None:
     unit = middle.selectbox(
         "Against", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
     )
-    shown = right.multiselect("Arms", arms, default=arms, key="arms", bind="query-params")
+    shown = state.choose_arms(right, arms, "arms")
     # A part that grows moves no other.
     verdicts, papers, curves, end = (st.container() for _ in range(4))
     with verdicts:
@@ -33,7 +33,7 @@ def _body(choice: Choice) -> None:
     with papers:
         _published(scores.beside_published(choice.subject))
     with curves:
-        _curves(choice, unit or "gpu_hours", tuple(ks), [arm for arm in arms if arm in shown])
+        _curves(choice, unit or "gpu_hours", tuple(ks), shown)
     with end:
         _board(scores.leaderboard(choice.subject))
 

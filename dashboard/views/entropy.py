@@ -35,8 +35,7 @@ def _body(choice: Choice) -> None:
     axis = left.selectbox(
         "Against", list(queries.AXES), format_func=queries.AXES.get, key="axis", bind="query-params"
     )
-    shown = right.multiselect("Arms", arms, default=arms, key="traced", bind="query-params")
-    shown = [arm for arm in arms if arm in shown]
+    shown = state.choose_arms(right, arms, "traced")
     look = charts.Look(queries.arms(choice.snapshot))
     _traces(choice, axis or "step", shown, look)
     if choice.benchmark:

@@ -23,8 +23,7 @@ def show() -> None:
 def _body(choice: Choice) -> None:
     data = scores.pass_curves(choice.subject)
     names = list(dict.fromkeys(data.arm))
-    shown = st.multiselect("Arms", names, default=names, key="curves", bind="query-params")
-    shown = [arm for arm in names if arm in shown]
+    shown = state.choose_arms(st.container(), names, "curves")
     samples = int(data.k.max())
     far = max((k for k in data.k if 4 * k <= samples), default=1)
     own = data[data.arm.isin(shown)]

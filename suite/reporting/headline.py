@@ -21,7 +21,8 @@ def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
     for k, of_k in found.items():
         better = sorted((c for c in of_k if c.shown and c.estimate > 0), key=lambda c: -c.estimate)
         if better:
-            return [_recommend(k, better[0]), *_rest(scores, found, better)]
+            one_seed = len(baseline(scores)[1]) == 1
+            return [_recommend(k, better[0], one_seed), *_rest(scores, found, better)]
     smallest, of_smallest = next(iter(found.items()))
     bound = max(one.detectable for one in of_smallest)
     advice = f"No arm is shown to be better than {reference}."
@@ -36,9 +37,10 @@ def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
     return [advice, power, *_rest(scores, found, [])]
 
 
-def _recommend(k: int, best: Comparison) -> str:
+def _recommend(k: int, best: Comparison, one_seed: bool) -> str:
+    advice = f"On its one seed {best.arm} is ahead" if one_seed else f"Use {best.arm}"
     return (
-        f"Use {best.arm}: its pass@{k} is {best.estimate:.3f} [{best.low:.3f}, {best.high:.3f}] "
+        f"{advice}: its pass@{k} is {best.estimate:.3f} [{best.low:.3f}, {best.high:.3f}] "
         f"above {best.reference}'s for the same budget."
     )
 
