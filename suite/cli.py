@@ -178,6 +178,8 @@ def logs(
     from suite.running import control
 
     path = _checked(control.log_of, Workspace(db), cell, attempt)
+    if not path.stat().st_size and not follow:
+        errors.print("nothing has been said yet", highlight=False)
     with contextlib.suppress(KeyboardInterrupt):
         for text in control.read_log(path, lines, follow, Workspace(db)):
             sys.stdout.write(text)

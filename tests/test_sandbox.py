@@ -41,6 +41,11 @@ def test_refused(db, sql):
     assert said and "\n" not in said and "stopped" not in said
 
 
+def test_a_misspelt_column_is_answered_with_those_that_there_are(db):
+    with pytest.raises(QueryError, match=r'^Binder Error.*"stpe" not found.*Candidate.*"step"'):
+        query(db, "SELECT stpe FROM traces")
+
+
 @pytest.mark.parametrize("sql", HEAVY, ids=lambda sql: sql[:40])
 def test_bounded_in_time(db, sql):
     begun = time.monotonic()

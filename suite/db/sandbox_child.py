@@ -119,7 +119,8 @@ def main() -> Status:
         return Status.TOO_LONG
     except (duckdb.Error, pa.ArrowException, ValueError, MemoryError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or ["it needs more memory than it may have"]
-        print(lines[0][:1000], file=sys.stderr, flush=True)
+        hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
+        print(" ".join([lines[0], *hints])[:1000], file=sys.stderr, flush=True)
         return Status.REFUSED
 
 
