@@ -137,7 +137,7 @@ def test_no_schedule_deadlocks_or_holds_more_than_there_is(place):
             assert time.monotonic() - started < 120
         assert done == len(cells)
     assert late <= 3, "it fits by our books and not by Ray's"
-    assert wait_for(lambda: ray.available_resources().get("GPU") == NODES * GPUS)
+    assert wait_for(lambda: ray.available_resources().get("GPU") == NODES * GPUS, 90)
 
 
 def wait_for(condition, seconds=20):
