@@ -9,11 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
 import pandas as pd
 import streamlit as st
 
 from suite.cell import EVALUATION, EXTERNAL, TABULAR, THEORY, Workspace
-from suite.db.migrations import MIGRATIONS
+from suite.db.migrations import lacking
 from suite.ledger import SECONDS_PER_HOUR
 from suite.reporting import matched
 from suite.running.lock import conductor_of
@@ -80,11 +81,10 @@ _OF_MATRICES = (
 def outdated(snapshot: Snapshot) -> bool:
     """Whether an earlier version of the suite wrote the database, or something else did."""
     with reading(snapshot.path) as connection:
-        tables = "SELECT 1 FROM information_schema.tables WHERE table_name = 'migrations'"
-        if not connection.execute(tables).fetchall():
+        try:
+            return bool(lacking(connection))
+        except duckdb.CatalogException:
             return True
-        done = connection.execute("SELECT name FROM data.migrations").fetchall()
-    return not set(MIGRATIONS) <= {name for (name,) in done}
 
 
 @cached

@@ -16,8 +16,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from dashboard import queries, scores
-from dashboard.maths import as_written, show_notes
 from dashboard.queries import Snapshot
+from dashboard.text import as_written, show_notes
 
 REFRESH_SECONDS, RESTING_SECONDS = 1.0, 5.0  # between two drawings of a view
 RESTS_AFTER = 30.0  # seconds without a new snapshot
@@ -63,9 +63,8 @@ def choose() -> None:
             st.selectbox("Benchmark", labels, key="benchmark", bind="query-params")
 
 
-def choice() -> Choice | None:
-    """What is chosen, of the newest snapshot; None while there is nothing to show."""
-    found = queries.snapshot(database())
+def choice(found: Snapshot | None) -> Choice | None:
+    """What is chosen, of a snapshot; None while there is nothing to show."""
     names = queries.matrices(found) if found else []
     if not names:
         return None
@@ -82,12 +81,13 @@ def choice() -> Choice | None:
 
 def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
     """Draw a view and keep it up to date; without data, say what to do instead."""
-    resting = _resting()
+    resting = _resting(queries.snapshot(database()))
 
     @st.fragment(run_every=RESTING_SECONDS if resting else REFRESH_SECONDS)
     def draw() -> None:
-        now = choice()
-        if _appeared(now) or _resting() != resting:
+        found = queries.snapshot(database())
+        now = choice(found)
+        if _appeared(now) or _resting(found) != resting:
             st.rerun()
         if now is None:
             nothing_yet()
@@ -111,9 +111,8 @@ def choose_arms(where: DeltaGenerator, names: list[str], key: str) -> list[str]:
     return [name for name in names if name in shown]
 
 
-def _resting() -> bool:
+def _resting(found: Snapshot | None) -> bool:
     """Whether nothing has been published for a while: to draw is work, for both sides."""
-    found = queries.snapshot(database())
     return bool(found) and time.time() - found.modified / 1e9 > RESTS_AFTER
 
 

@@ -12,7 +12,8 @@ from playwright.sync_api import TimeoutError as PageTimeout
 
 from suite.bootstrap import browser
 
-READY = "[data-testid=stApp][data-test-script-state=notRunning]"
+# The script has ended, and nothing is shown in the place of a part that is being fetched.
+READY = "[data-testid=stApp][data-test-script-state=notRunning]:not(:has([data-testid=stSkeleton]))"
 VIEWS = ("", "compare", "entropy", "pass-at-k", "cost", "run", "sql")  # their addresses
 # Resolves when a run of the page's script that began after this has ended.
 _ANSWERED = """() => {
@@ -99,7 +100,7 @@ class Visitor:
             self.complaints.append(f"asked {request.url}")
 
     def open(self, path=""):
-        """Go there and wait until nothing is being drawn."""
+        """Go there and wait until the view is whole and nothing is being drawn."""
         self.page.goto(f"{self.address}/{path}")
         return self.settle()
 
@@ -123,13 +124,10 @@ class Visitor:
 
     def tables(self):
         """Every table as rows of texts, header first."""
-        return [
-            [
-                [cell.inner_text().strip() for cell in row.query_selector_all("th, td")]
-                for row in table.query_selector_all("tr")
-            ]
-            for table in self.page.query_selector_all("[data-testid=stTable] table")
-        ]
+        return self.page.eval_on_selector_all(
+            "[data-testid=stTable] table",
+            "tables => tables.map(t => [...t.rows].map(r => [...r.cells].map(c => c.innerText.trim())))",
+        )
 
     def choose(self, label, option):
         """Pick an option of a select box by what people read."""

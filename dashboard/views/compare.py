@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
-from dashboard.maths import as_written, show_notes, show_table
 from dashboard.state import Choice
+from dashboard.text import as_written, refuse_cost, show_notes, show_table
 from suite.report import Report
 from suite.reporting.spending import UNITS
 
@@ -73,7 +73,7 @@ def _curves(choice: Choice, unit: str, ks: tuple[int, ...], shown: list[str]) ->
     try:
         data = scores.score_curves(choice.subject, unit, ks)
     except ValueError as error:
-        st.info(as_written(f"{error}: choose another cost."))
+        refuse_cost(error)
         return
     data = data[data.arm.isin(shown)]
     if data.empty:

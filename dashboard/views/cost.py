@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
-from dashboard.maths import as_written, show_notes, show_table
 from dashboard.state import Choice
+from dashboard.text import as_written, refuse_cost, show_notes, show_table
 from suite.report import Report
 from suite.reporting.spending import UNITS
 
@@ -27,7 +27,7 @@ def _body(choice: Choice) -> None:
     try:
         reports = scores.costs(choice.subject, unit or "gpu_hours")
     except ValueError as error:
-        st.info(as_written(f"{error}: choose another cost."))
+        refuse_cost(error)
         return
     for number, report in enumerate(reports):
         _table(report, number)

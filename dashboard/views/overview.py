@@ -6,8 +6,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import queries, scores, state
-from dashboard.maths import as_code, as_written, show_table
 from dashboard.state import Choice
+from dashboard.text import as_code, as_written, show_table
 from suite.text import compact, duration
 
 _STATES = {

@@ -9,8 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import charts, queries, scores, state
-from dashboard.maths import show_notes, show_table
 from dashboard.state import Choice
+from dashboard.text import show_notes, show_table
 
 BASE = "base model"
 

@@ -6,8 +6,9 @@ import pandas as pd
 import streamlit as st
 
 from dashboard import queries, records, state
-from dashboard.maths import as_code, as_markdown, as_written, show_table
+from dashboard.maths import as_markdown
 from dashboard.state import Choice
+from dashboard.text import as_code, as_written, show_table
 
 SHOWN = 40  # responses
 _COLOURS = {"c": "green", "w": "red", "u": "orange", "t": "orange"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from dashboard import state
-from dashboard.maths import as_written
+from dashboard.text import as_written
 from suite.db.sandbox import DRAWN, MEMORY, ROWS, SECONDS, QueryError, Result, query
 from suite.db.views import VIEWS
 from suite.store import NoDatabase

@@ -25,6 +25,7 @@ from suite.db.migrations import (
     MIGRATIONS,
     OF_RUNS,
     TABLES,
+    lacking,
     migrate,
     migrations_of,
     order,
@@ -67,7 +68,7 @@ def check(workspace: Workspace) -> list[str]:
 def _missing(path: Path) -> str:
     """What is to be done with a database of an earlier version; "" for one of today's."""
     with connect(path) as db:
-        missing = [name for name in MIGRATIONS if name not in migrations_of(db)]
+        missing = lacking(db)
     said = f"{path} was made by an earlier version, without {', '.join(missing)}"
     return f"{said}: `suite db compact` updates it" if missing else ""
 

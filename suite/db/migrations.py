@@ -127,6 +127,15 @@ def migrations_of(db: duckdb.DuckDBPyConnection) -> list[str]:
     return [name for (name,) in db.execute("FROM data.migrations ORDER BY name").fetchall()]
 
 
+def lacking(db: duckdb.DuckDBPyConnection) -> list[str]:
+    """The steps that a database still lacks.
+
+    Raises duckdb.CatalogException for one that is not of a suite.
+    """
+    done = migrations_of(db)
+    return [name for name in MIGRATIONS if name not in done]
+
+
 def refuse_later(source: object, done: list[str]) -> None:
     """Raises Unusable for steps that are not known here; `source` is named in the message."""
     if unknown := [name for name in done if name not in MIGRATIONS]:

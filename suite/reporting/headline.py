@@ -18,15 +18,15 @@ def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
     if not found:
         return [f"Nothing to compare yet: {_all(scores.names())} alone has been scored."]
     reference = next(iter(found.values()))[0].reference
+    usual, seeds = baseline(scores)
     for k, of_k in found.items():
         better = sorted((c for c in of_k if c.shown and c.estimate > 0), key=lambda c: -c.estimate)
         if better:
-            one_seed = len(baseline(scores)[1]) == 1
-            return [_recommend(k, better[0], one_seed), *_rest(scores, found, better)]
+            return [_recommend(k, better[0], seeds), *_rest(scores, seeds, found, better)]
     smallest, of_smallest = next(iter(found.items()))
     bound = max(one.detectable for one in of_smallest)
     advice = f"No arm is shown to be better than {reference}."
-    if reference == baseline(scores)[0]:
+    if reference == usual:
         advice = f"Stay with {reference}: no arm is shown to be better."
     power = (
         f"A true difference of {bound:.3f} at pass@{smallest} would have been shown in four of "
@@ -34,11 +34,11 @@ def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
     )
     if bound >= 1:
         power = f"No true difference at pass@{smallest} would have been shown reliably."
-    return [advice, power, *_rest(scores, found, [])]
+    return [advice, power, *_rest(scores, seeds, found, [])]
 
 
-def _recommend(k: int, best: Comparison, one_seed: bool) -> str:
-    advice = f"On its one seed {best.arm} is ahead" if one_seed else f"Use {best.arm}"
+def _recommend(k: int, best: Comparison, seeds: list[int]) -> str:
+    advice = f"Use {best.arm}" if len(seeds) > 1 else f"On its one seed {best.arm} is ahead"
     return (
         f"{advice}: its pass@{k} is {best.estimate:.3f} [{best.low:.3f}, {best.high:.3f}] "
         f"above {best.reference}'s for the same budget."
@@ -46,7 +46,10 @@ def _recommend(k: int, best: Comparison, one_seed: bool) -> str:
 
 
 def _rest(
-    scores: Scores, found: dict[int, list[Comparison]], better: list[Comparison]
+    scores: Scores,
+    seeds: list[int],
+    found: dict[int, list[Comparison]],
+    better: list[Comparison],
 ) -> list[str]:
     """What else the comparison shows, and how far it carries."""
     said = []
@@ -68,10 +71,9 @@ def _rest(
         worse = [one.arm for one in of_k if one.shown and one.estimate < 0]
         if worse:
             said.append(f"Below {of_k[0].reference} at pass@{k}: {_all(worse)}.")
-    seeds = len(baseline(scores)[1])
     problems = len(next(iter(scores.arms.values())))
-    caveat = "; nothing here says that another seed would agree" if seeds == 1 else ""
-    said.append(f"{problems} problems, {seeds} seed{'' if seeds == 1 else 's'}{caveat}.")
+    caveat = "; nothing here says that another seed would agree" if len(seeds) == 1 else ""
+    said.append(f"{problems} problems, {len(seeds)} seed{'' if len(seeds) == 1 else 's'}{caveat}.")
     return said
 
 
