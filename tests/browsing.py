@@ -124,9 +124,9 @@ class Visitor:
 
     def tables(self):
         """Every table as rows of texts, header first."""
+        rows = "[...table.rows].map(row => [...row.cells].map(cell => cell.innerText.trim()))"
         return self.page.eval_on_selector_all(
-            "[data-testid=stTable] table",
-            "tables => tables.map(t => [...t.rows].map(r => [...r.cells].map(c => c.innerText.trim())))",
+            "[data-testid=stTable] table", f"tables => tables.map(table => {rows})"
         )
 
     def choose(self, label, option):
