@@ -20,6 +20,14 @@ evaluate: {samples: 4, pass_at: [1], at: [0, 1.0], problems: 5}
 """
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_database_stays_open():
+    """The dashboard's functions keep their connections, and DuckDB complains of it at the end."""
+    yield
+    if "streamlit" in sys.modules:
+        sys.modules["streamlit"].cache_resource.clear()
+
+
 @pytest.fixture(scope="session")
 def repo() -> Path:
     return REPO
