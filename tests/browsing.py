@@ -104,13 +104,14 @@ class Visitor:
         self.page.goto(f"{self.address}/{path}")
         return self.settle()
 
-    def settle(self):
+    def settle(self, quiet=400):
+        """Wait until nothing has been drawn for `quiet` milliseconds."""
         self.page.wait_for_selector("h1", timeout=60_000)
-        quiet = time.monotonic() + 60
-        while time.monotonic() < quiet:  # a fragment's own reruns are short, on a quiet machine
+        patience = time.monotonic() + 60
+        while time.monotonic() < patience:  # a fragment's own reruns are short, on a quiet machine
             with contextlib.suppress(PageTimeout):
                 self.page.wait_for_selector(READY, timeout=10_000)
-            self.page.wait_for_timeout(400)
+            self.page.wait_for_timeout(quiet)
             if self.page.query_selector(READY):
                 break
         return self
@@ -143,7 +144,7 @@ class Visitor:
         self.page.evaluate(_ANSWERED)
         self.page.get_by_role(role, name=name, exact=True).click()
         self.page.evaluate("window.answered")
-        return self.settle()
+        return self.settle(quiet=150)
 
     def ask(self, sql):
         """Run a statement on the SQL view; what its alerts say, once it has been answered."""

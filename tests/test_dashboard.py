@@ -438,7 +438,7 @@ def test_a_stranger_at_the_page_is_refused_or_stopped_each_time(watched, visitor
     before = watched.db.read_bytes(), sorted(folder.iterdir())
     visitor.open("sql")
     statements = [sql for sql in typeable(REFUSED) if len(sql) < 50_000]  # the page's address
-    heavy = [HEAVY[0], *[sql for sql in HEAVY if sql.startswith("SELECT repeat")]]
+    heavy = [HEAVY[0], next(sql for sql in HEAVY if sql.startswith("SELECT repeat"))]
     for sql in [*statements, *heavy]:
         said = visitor.ask(sql.replace("runs.db", str(watched.db)))
         assert len(said) == 1 and said[0] and "\n" not in said[0], (sql[:80], said)
