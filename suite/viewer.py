@@ -34,7 +34,7 @@ def command(db: Path, host: str, port: int) -> list[str]:
         "theme.light.primaryColor": ACCENT,
         "theme.dark.primaryColor": ACCENT,
     }
-    line = [sys.executable, "-m", "streamlit", "run", str(APP)]
+    line = [sys.executable, "-P", "-m", "dashboard.serve", "run", str(APP)]
     line += [f"--{name}={value}" for name, value in options.items()]
     for name in () if host in EVERYWHERE else {host, *(LOOPBACK if host in LOOPBACK else ())}:
         line.append(f"--server.allowedHosts={name}")
