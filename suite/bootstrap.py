@@ -74,7 +74,10 @@ def main() -> None:
         return
     _check_machine(stack, options.venv)
     extras = sorted({*extras, *installed})
-    _install(stack, extras, options.venv)
+    complete = have == wanted
+    if not complete:
+        stamp.unlink(missing_ok=True)  # of an environment that is now about to change
+    _install(stack, extras, options.venv, complete)
     stamp.write_text(" ".join([wanted, *extras]))
 
 
@@ -144,14 +147,18 @@ def _check_machine(stack: str, venv: Path) -> None:
         raise Stop(f"{NEEDED_GIB[stack]} GiB of disk are needed at {venv}, {free:.1f} are free")
 
 
-def _steps(stack: str, extras: list[str], venv: Path) -> list[tuple[str, list[str]]]:
-    """What is done, in words and as a command."""
+def _steps(
+    stack: str, extras: list[str], venv: Path, complete: bool = False
+) -> list[tuple[str, list[str]]]:
+    """What is done, in words and as a command; complete: but for extras, all of it is there."""
     python = str(venv / "bin" / "python")
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     steps = []
     if not Path(python).exists():
         steps.append((f"environment {venv}", [_python(), "-m", "venv", str(venv)]))
     project = [*pip, "-e", f"{ROOT}[{','.join([stack, *extras])}]"]
+    if complete:
+        return [(f"more extras: {', '.join(extras)}", project)]
     if stack == "gpu":
         return [*steps, ("the suite with openrlhf[vllm] 0.11.2", project)]
     return [
@@ -163,20 +170,21 @@ def _steps(stack: str, extras: list[str], venv: Path) -> list[tuple[str, list[st
     ]
 
 
-def _install(stack: str, extras: list[str], venv: Path) -> None:
+def _install(stack: str, extras: list[str], venv: Path, complete: bool = False) -> None:
     log = venv.parent / f"{venv.name}-setup.log"
     log.write_text("")
     environment = dict(os.environ)
     if stack == "cpu":
         extensions = venv / "torch-extensions"  # as algorithms.openrlhf.cpu names it
-        shutil.rmtree(extensions, ignore_errors=True)  # a killed build leaves a lock behind
+        if not complete:
+            shutil.rmtree(extensions, ignore_errors=True)  # a killed build leaves a lock behind
         environment |= {
             "DS_ACCELERATOR": "cpu",
             "TORCH_EXTENSIONS_DIR": str(extensions),
             "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}",  # ninja
         }
     print(f"set-up: {stack} stack into {venv}, pip's output in {log}", flush=True)
-    steps = _steps(stack, extras, venv)
+    steps = _steps(stack, extras, venv, complete)
     for number, (what, command) in enumerate(steps, start=1):
         print(f"set-up: {number}/{len(steps)} {what} ...", end=" ", flush=True)
         start = time.monotonic()

@@ -60,6 +60,20 @@ def test_a_failing_step_shows_pips_last_error(monkeypatch, tmp_path, capsys):
     assert "1/4 torch==2.13.0 for CPU ... failed" in capsys.readouterr().out
 
 
+def test_more_extras_leave_the_rest_as_it_is(tmp_path, capsys):
+    """`make test` after `make demo` compiles nothing again."""
+    fake, compiled = tmp_path / ".venv" / "bin", tmp_path / ".venv" / "torch-extensions"
+    fake.mkdir(parents=True)
+    compiled.mkdir()
+    (fake / "python").write_text('#!/bin/sh\necho "$@"\n')
+    (fake / "python").chmod(0o755)
+    bootstrap._install("cpu", ["dashboard", "dev"], tmp_path / ".venv", complete=True)
+    assert "1/1 more extras: dashboard, dev ..." in capsys.readouterr().out
+    (asked,) = (tmp_path / ".venv-setup.log").read_text().splitlines()
+    assert asked.endswith(f"-e {bootstrap.ROOT}[cpu,dashboard,dev]")
+    assert compiled.exists()
+
+
 def test_the_second_time_it_does_nothing(tmp_path, repo):
     venv = tmp_path / ".venv"
     venv.mkdir()
