@@ -44,7 +44,9 @@ class Tokens:
 class Algorithm:
     """The hooks; a subclass is a frozen, validated settings object that overrides a few."""
 
-    only_ratio: ClassVar[bool] = False  # differs from GRPO only where r is not 1: suite/plan.py
+    only_ratio: ClassVar[bool] = (
+        False  # differs from GRPO only where r is not 1: suite/plan/plan.py
+    )
     unused: ClassVar[tuple[str, ...]] = ()  # inherited settings that have no effect
 
     def group_problem(self, group: int) -> str | None:

@@ -13,12 +13,13 @@ import duckdb
 import pandas as pd
 import streamlit as st
 
-from suite.cell import EVALUATION, EXTERNAL, TABULAR, THEORY, Workspace
-from suite.db.migrations import lacking
-from suite.ledger import SECONDS_PER_HOUR
-from suite.reporting import matched
-from suite.running.lock import conductor_of
+from suite.matrix.cell import EVALUATION, EXTERNAL, TABULAR, THEORY
+from suite.report import equal_cost
+from suite.spool.lock import conductor_of
 from suite.store import NoDatabase, connect
+from suite.store.migrations import lacking
+from suite.worker.ledger import SECONDS_PER_HOUR
+from suite.workspace import Workspace
 
 POINTS, DRAWN = 250, 8000  # of a curve at most, of all curves of a chart about
 COLLAPSE, EXPLOSION = 0.2, 2.0  # of the first entropy: docs/numbers.md
@@ -272,5 +273,5 @@ def phases(snapshot: Snapshot, matrix: str, model: str = "") -> pd.DataFrame:
              WHERE c.matrix = $matrix AND $model IN ('', c.model) AND t.metric LIKE 'seconds/%'
              GROUP BY c.arm, t.metric HAVING gpu_hours > 0
              ORDER BY list_position($phases, phase) NULLS LAST, phase, min(c.position)""",
-        {"matrix": matrix, "model": model, "phases": list(matched.PHASES)},
+        {"matrix": matrix, "model": model, "phases": list(equal_cost.PHASES)},
     )

@@ -12,7 +12,7 @@ import pandas as pd
 from benchmarks.catalogue import content_digest
 from benchmarks.sampling import read_benchmark
 from dashboard.queries import Snapshot, cached, frame, reading
-from suite.cell import Workspace
+from suite.workspace import Workspace
 
 _CONFIG = ("settings", "train", "evaluate", "resources", "identity", "versions", "hardware")
 

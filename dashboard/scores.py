@@ -12,10 +12,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from dashboard.queries import Snapshot, cached, frame, reading
-from suite import report, stats
-from suite.report import Report, Scores
-from suite.reporting import against, matched, published, spending
-from suite.reporting.headline import headline
+from suite import stats
+from suite.report import equal_cost, spending
+from suite.report import leaderboard as report
+from suite.report.headline import headline
+from suite.report.papers import against, published
+from suite.report.scores import Scores
+from suite.report.table import Report
 
 
 class Subject(NamedTuple):
@@ -100,7 +103,7 @@ def leaderboard(subject: Subject) -> Report:
 def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFrame:
     """pass@k of each arm at each evaluation with its 95 % interval over problems and seeds.
 
-    unit: of the cost, one of suite.reporting.spending.UNITS. ValueError when it was not recorded.
+    unit: of the cost, one of suite.report.spending.UNITS. ValueError when it was not recorded.
     """
     with reading(subject.path) as connection:
         found = spending.read(connection, *subject[1:4], unit)
@@ -145,7 +148,7 @@ def base_verdicts(subject: Subject, k: int) -> dict[str, str]:
 @cached
 def costs(subject: Subject, unit: str) -> list[Report]:
     """The tables of `suite report --cost`. Raises ValueError when the unit was not recorded."""
-    return matched.reports(Path(subject.path), subject.matrix, unit)
+    return equal_cost.reports(Path(subject.path), subject.matrix, unit)
 
 
 @cached

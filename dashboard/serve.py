@@ -11,7 +11,7 @@ import duckdb  # noqa: F401
 import pandas  # noqa: F401
 from streamlit.web.cli import main
 
-import suite.reporting.matched  # noqa: F401
+import suite.report.equal_cost  # noqa: F401
 
 if __name__ == "__main__":
     main(prog_name="streamlit")

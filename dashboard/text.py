@@ -10,7 +10,7 @@ import re
 import pandas as pd
 import streamlit as st
 
-from suite.report import Report
+from suite.report.table import Report
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@/])")
 _STARTS = re.compile(r"^([ \t]*)(=*)", re.MULTILINE)  # of lines

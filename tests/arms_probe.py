@@ -18,12 +18,13 @@ cpu.prepare_process()
 import ray  # noqa: E402
 
 import algorithms  # noqa: E402
-from algorithms.openrlhf.driver import Experiment, train  # noqa: E402
+from algorithms.openrlhf.driver import train  # noqa: E402
+from algorithms.openrlhf.experiment import Experiment  # noqa: E402
 from algorithms.openrlhf.flags import command_line  # noqa: E402
 from benchmarks.arithmetic.problems import problems, write_jsonl  # noqa: E402
 from benchmarks.grading import Grader  # noqa: E402
-from suite.ledger import Budget  # noqa: E402
-from suite.worker import Recorder  # noqa: E402
+from suite.worker.ledger import Budget  # noqa: E402
+from suite.worker.recorder import Recorder  # noqa: E402
 
 
 def make_controller(out, arms, steps):

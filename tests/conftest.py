@@ -60,7 +60,7 @@ def arithmetic_model(model_cache: Path) -> Path:
 @pytest.fixture
 def cells(tmp_path: Path):
     """Loads the cells of a small matrix, or of the text given."""
-    from suite.matrix import load_cells
+    from suite.matrix.expand import load_cells
 
     def load(text=SMALL):
         (tmp_path / "m.yaml").write_text(text)

@@ -1,6 +1,6 @@
 """SQL that a stranger might send: what must be refused, and what must be stopped."""
 
-from suite.db.sandbox import LENGTH
+from suite.store.sandbox import LENGTH
 
 _WRITES = """\
 INSERT INTO data.traces VALUES ('x', 1, 1, 'x', 1)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from suite.worker import openrlhf_flags
+from suite.matrix.command import openrlhf_flags
 
 
 def parsed_by_openrlhf(cells, workspace, repo):

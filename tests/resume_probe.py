@@ -24,9 +24,9 @@ import psutil  # noqa: E402
 import torch  # noqa: E402
 
 from algorithms.openrlhf import driver  # noqa: E402
-from suite import worker  # noqa: E402
-from suite.cell import Workspace  # noqa: E402
-from suite.running.spool import write_lease  # noqa: E402
+from suite.spool.spool import write_lease  # noqa: E402
+from suite.worker import worker  # noqa: E402
+from suite.workspace import Workspace  # noqa: E402
 
 
 def kill_everything(root):

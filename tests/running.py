@@ -8,8 +8,8 @@ import time
 
 import psutil
 
-from suite.running.processes import MARK
-from suite.running.spool import attempts, read_from
+from suite.run.processes import MARK
+from suite.spool.spool import attempts, read_from
 
 
 def suite(arguments, folder, env):

@@ -22,7 +22,8 @@ from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call  # noqa: E40
 from vllm import SamplingParams  # noqa: E402
 
 import algorithms  # noqa: E402
-from algorithms.openrlhf.driver import Experiment, train  # noqa: E402
+from algorithms.openrlhf.driver import train  # noqa: E402
+from algorithms.openrlhf.experiment import Experiment  # noqa: E402
 from algorithms.openrlhf.flags import command_line  # noqa: E402
 from algorithms.openrlhf.rollouts import Extra, policy_entropy, training_batch  # noqa: E402
 from benchmarks.arithmetic.problems import problems, write_jsonl  # noqa: E402

@@ -10,14 +10,14 @@ import pytest
 from typer.testing import CliRunner
 
 from suite import stats
-from suite.cell import Workspace
-from suite.cli import app
-from suite.matrix import load_cells
-from suite.reporting import against
-from suite.reporting.published import PUBLISHED
-from suite.running import spool
-from suite.shrink import shrunk
+from suite.cli.app import app
+from suite.matrix.expand import load_cells
+from suite.matrix.shrink import shrunk
+from suite.report.papers import against
+from suite.report.papers.published import PUBLISHED
+from suite.spool import spool
 from suite.store import Store
+from suite.workspace import Workspace
 
 FOLDER = PUBLISHED.parent
 PROBLEMS = 40

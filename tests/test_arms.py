@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from algorithms import ALGORITHMS, load  # noqa: E402
-from suite.running.spool import read_from  # noqa: E402
+from suite.spool.spool import read_from  # noqa: E402
 
 pytestmark = pytest.mark.stack
 

@@ -14,11 +14,11 @@ import time
 import psutil
 import pytest
 
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.running.processes import MARK
-from suite.running.spool import attempts, read_from
+from suite.matrix.expand import load_cells
+from suite.run.processes import MARK
+from suite.spool.spool import attempts, read_from
 from suite.store import connect
+from suite.workspace import Workspace
 from tests.running import marked, suite, traced_steps
 
 pytestmark = pytest.mark.stack

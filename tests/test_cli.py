@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.running import spool
-from suite.running.lock import only_conductor
+from suite.matrix.expand import load_cells
+from suite.spool import spool
+from suite.spool.lock import only_conductor
 from suite.store import Store
+from suite.workspace import Workspace
 
 MATRIX = """\
 name: m
@@ -146,8 +146,8 @@ def test_status_does_not_believe_a_conductor_that_is_gone(suite, history):
 def test_stop(suite, history):
     assert "nothing runs cells of runs.db" in suite("stop").stdout
     code = (
-        "import sys, time; from pathlib import Path; from suite.cell import Workspace;"
-        "from suite.running.lock import only_conductor\n"
+        "import sys, time; from pathlib import Path; from suite.matrix.cell import Workspace;"
+        "from suite.spool.lock import only_conductor\n"
         "with only_conductor(Workspace(Path('runs.db'))): print('on', flush=True); time.sleep(60)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
@@ -278,7 +278,7 @@ def test_a_file_that_is_no_database(suite, folder):
 
 
 def test_doctor_names_what_is_missing():
-    from suite.doctor import problems
+    from suite.cli.doctor import problems
 
     found = problems({"torch": "2.0.0"}, "cpu")
     assert any("torch is 2.0.0, not 2.13.0" in problem for problem in found)

@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from algorithms.lab.settings import Environment, Training
-from suite import conductor, scheduler
-from suite.cell import TABULAR, Cell, Workspace
-from suite.running.queueing import Queue
+from suite.matrix.cell import TABULAR, Cell
+from suite.run import conductor
+from suite.run.cluster import Cluster
+from suite.run.queue import Queue
 from suite.store import connect
+from suite.workspace import Workspace
 
 pytestmark = pytest.mark.stack
 
@@ -56,7 +58,7 @@ def cluster():
 
 @pytest.fixture(scope="module")
 def place(cluster):
-    place = scheduler.Cluster(cluster.address)
+    place = Cluster(cluster.address)
     yield place
     place.close()
 
@@ -249,7 +251,7 @@ def test_arms_interleave(story):
 
 def test_an_orphan_of_a_lost_attempt_cannot_write(story):
     """A worker that is believed dead and is not: its lease has gone to the next attempt."""
-    from suite.running.spool import Fenced, check_lease
+    from suite.spool.spool import Fenced, check_lease
 
     (run,) = query(story, "SELECT run FROM data.events WHERE kind = 'lost' LIMIT 1")[0]
     folder = story[0].cell(run)

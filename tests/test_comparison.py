@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats as distributions
 
-from suite.statistics import comparison
 from suite.stats import (
     compare_arms,
+    comparison,
     holm,
     interquartile_interval,
     interquartile_mean,

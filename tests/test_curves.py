@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from suite.statistics.curves import (
+from suite.stats.curves import (
     Draws,
     Saturation,
     cost_to,

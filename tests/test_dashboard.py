@@ -21,8 +21,8 @@ from statistics import mean
 import pandas as pd
 import pytest
 
-from suite.cell import Workspace
 from suite.store import Store, connect
+from suite.workspace import Workspace
 from tests.browsing import READY, VIEWS, Visitor, chromium, dashboard
 from tests.hostile_sql import HEAVY, REFUSED, typeable
 from tests.running import suite

@@ -16,14 +16,13 @@ from benchmarks.catalogue import content_digest
 from dashboard import charts, queries, records
 from dashboard.maths import as_markdown
 from dashboard.views.pass_at_k import crossings
-from suite import viewer
-from suite.cell import Workspace
-from suite.db import outside
-from suite.matrix import load_cells
-from suite.reporting.published import PUBLISHED
-from suite.running.spool import Spool
-from suite.shrink import shrunk
-from suite.store import Store, connect
+from suite.cli import viewer
+from suite.matrix.expand import load_cells
+from suite.matrix.shrink import shrunk
+from suite.report.papers.published import PUBLISHED
+from suite.spool.spool import Spool
+from suite.store import Store, connect, outside
+from suite.workspace import Workspace
 from tests.test_against import database
 
 

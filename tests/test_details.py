@@ -2,12 +2,12 @@
 
 import pytest
 
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.report import leaderboard
-from suite.reporting.details import details
-from suite.running import spool
+from suite.matrix.expand import load_cells
+from suite.report.details import details
+from suite.report.leaderboard import leaderboard
+from suite.spool import spool
 from suite.store import Store
+from suite.workspace import Workspace
 
 MATRIX = """\
 name: m

@@ -9,8 +9,8 @@ from typer.main import get_command
 
 from algorithms import ALGORITHMS
 from benchmarks.catalogue import known
-from suite.cli import app
-from suite.matrix import load_cells
+from suite.cli.app import app
+from suite.matrix.expand import load_cells
 
 
 @pytest.fixture(scope="module")
@@ -137,8 +137,8 @@ def test_the_excerpt_is_of_the_quickstart(readme, repo):
 def test_five_files_lead_from_the_command_to_the_equation(repo):
     page = (repo / "docs" / "architecture.md").read_text()
     steps = re.findall(r"^\d\. `([\w/]+\.py)`", page, re.MULTILINE)
-    assert len(steps) == 5 and steps[0] == "suite/cli.py" and steps[-1] == "algorithms/grpo.py"
-    hops = {"suite/worker.py": 3}  # the driver and the actor are OpenRLHF's plumbing
+    assert len(steps) == 5 and steps[0] == "suite/cli/app.py" and steps[-1] == "algorithms/grpo.py"
+    hops = {"suite/worker/worker.py": 3}  # the driver and the actor are OpenRLHF's plumbing
     for step, following in pairwise(steps[:-1]):
         near = {repo / step}
         for _ in range(hops.get(step, 1)):

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from algorithms.openrlhf.checkpoints import latest, step_of
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.running.processes import MARK
-from suite.running.spool import attempts
+from suite.matrix.expand import load_cells
+from suite.run.processes import MARK
+from suite.spool.spool import attempts
 from suite.store import connect
+from suite.workspace import Workspace
 from tests.running import marked, suite, traced_steps, wait_for
 
 pytestmark = pytest.mark.stack

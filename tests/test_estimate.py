@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from suite.planning import estimate
-from suite.planning.size import GIB, Shape, accelerator
-from suite.planning.timings import Timing
+from suite.plan import cost as estimate
+from suite.plan.size import GIB, Shape, accelerator
+from suite.store.timings import Timing
 from tests.conftest import SMALL
 
 BILLION = Shape(float(GIB), 20, 2048, 8192, 512, 100_000, "made up")  # 2^30 parameters

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import prompts
-from suite import evaluation
-from suite.cell import Workspace
-from suite.evaluation import Prompting
-from suite.matrix import load_cells
-from suite.running import evaluator, responses
+from suite.matrix import checkpoint
+from suite.matrix.checkpoint import Prompting
+from suite.matrix.expand import load_cells
+from suite.spool import responses
 from suite.store import connect
+from suite.worker.evaluate import drawn
+from suite.workspace import Workspace
 
 PROBLEMS, SAMPLES = 30, 1024
 
@@ -32,7 +33,7 @@ def options(workspace, name="arithmetic-tiny", **changed):
         "seed": 0,
         "resources": {"gpus": 1, "engines": 1},
     }
-    return evaluation.from_options(name, workspace, **given | changed)
+    return checkpoint.from_options(name, workspace, **given | changed)
 
 
 @pytest.fixture
@@ -88,10 +89,10 @@ def test_a_step_of_a_run_is_a_model(workspace):
     for step in (10, 200):
         folder = workspace.cell(run) / "policies" / f"step_{step:06d}"
         folder.mkdir(parents=True)
-    assert evaluation.resolve(run, workspace) == (str(folder), f"{run}@200")
-    assert evaluation.resolve(f"{run}@10", workspace)[0].endswith("step_000010")
+    assert checkpoint.resolve(run, workspace) == (str(folder), f"{run}@200")
+    assert checkpoint.resolve(f"{run}@10", workspace)[0].endswith("step_000010")
     with pytest.raises(ValueError, match=r"no policy of step 7; there are: \[10, 200\]"):
-        evaluation.resolve(f"{run}@7", workspace)
+        checkpoint.resolve(f"{run}@7", workspace)
 
 
 def test_lengths_may_fill_the_context_and_are_bounded_only_where_it_is_known(workspace, tmp_path):
@@ -122,7 +123,7 @@ def test_a_run_knows_what_it_was_trained_on_while_it_is_what_it_was(workspace, t
 
     def known(name, given=""):
         asked = options(workspace, name)
-        found = evaluation.trained_on(asked, name, given, workspace)
+        found = checkpoint.trained_on(asked, name, given, workspace)
         assert found.id == asked.id
         return found.train["dataset"]
 
@@ -175,13 +176,13 @@ def story(arithmetic_model, model_cache, tmp_path_factory, repo):
     (cell,) = (folder / "runs" / "cells").iterdir()
     conductor = suite_eval(folder, SAMPLES, env, engines=2)
     deadline = time.monotonic() + 300
-    while len(evaluator.drawn(cell)) < PROBLEMS + 70:
+    while len(drawn(cell)) < PROBLEMS + 70:
         assert conductor.poll() is None and time.monotonic() < deadline, conductor.stdout.read()
         time.sleep(0.05)
     conductor.send_signal(signal.SIGKILL)
     conductor.wait()
     time.sleep(1)  # the worker dies with it
-    at_kill = evaluator.drawn(cell)
+    at_kill = drawn(cell)
     last = suite_eval(folder, SAMPLES, env)
     outputs.append(last.communicate()[0])
     assert last.returncode == 0, outputs
@@ -197,16 +198,16 @@ def query(story, sql):
 def test_killed_and_resumed_it_has_every_sample_once(story):
     _, cell, at_kill, _ = story
     assert PROBLEMS + 70 <= len(at_kill) < PROBLEMS * SAMPLES // 64
-    assert evaluator.drawn(cell).keys() > at_kill.keys()
+    assert drawn(cell).keys() > at_kill.keys()
     counted = query(story, "SELECT count(*), min(n), max(n), sum(correct) FROM evals")
     assert counted[0][:3] == (PROBLEMS, SAMPLES, SAMPLES)
-    drawn = query(
+    per_run = query(
         story,
         """SELECT count(*), count(DISTINCT (problem, seed + i)),
                   count(DISTINCT (problem, first + i))
              FROM data.batches, range(n) t(i)""",
     )
-    assert drawn == [(PROBLEMS * SAMPLES,) * 3]
+    assert per_run == [(PROBLEMS * SAMPLES,) * 3]
 
 
 @pytest.mark.stack

@@ -3,7 +3,8 @@
 import pytest
 import ray.exceptions
 
-from suite.running.faults import fault, names
+from suite.run.faults import fault
+from suite.worker.recorder import names
 
 
 def failed(error):

@@ -1,7 +1,8 @@
 """The advice says what the corrected intervals show, and no more."""
 
-from suite.report import Scores, comparisons
-from suite.reporting.headline import headline
+from suite.report.differences import comparisons
+from suite.report.headline import headline
+from suite.report.scores import Scores
 
 PROBLEMS = 60
 

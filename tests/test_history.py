@@ -9,14 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from suite.cell import Workspace
-from suite.cli import app
-from suite.db import history, outside
-from suite.db.migrations import TABLES
-from suite.matrix import load_cells
-from suite.running import spool
-from suite.running.lock import Busy, only_conductor
-from suite.store import NoDatabase, Store, connect
+from suite.cli.app import app
+from suite.matrix.expand import load_cells
+from suite.spool import spool
+from suite.spool.lock import Busy, only_conductor
+from suite.store import NoDatabase, Store, connect, history, outside
+from suite.store.migrations import TABLES
+from suite.workspace import Workspace
 
 MATRIX = """\
 name: m

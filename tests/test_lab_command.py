@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from suite.lab import experiment
-from suite.matrix_file import MatrixError
+from suite.matrix.yaml_file import MatrixError
 
 FILE = """\
 name: tiny

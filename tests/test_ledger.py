@@ -2,7 +2,7 @@
 
 import pytest
 
-from suite.ledger import Budget, Ledger
+from suite.worker.ledger import Budget, Ledger
 
 
 class Clock:

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from suite.cell import Workspace
-from suite.running.lock import Busy, conductor_of, lock_file, only_conductor
+from suite.spool.lock import Busy, conductor_of, lock_file, only_conductor
+from suite.workspace import Workspace
 
 
 @pytest.fixture

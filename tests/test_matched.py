@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.reporting import matched
-from suite.running import spool
+from suite.matrix.expand import load_cells
+from suite.report import equal_cost
+from suite.spool import spool
 from suite.store import Store
+from suite.workspace import Workspace
 
 MATRIX = """\
 name: m
@@ -100,7 +100,7 @@ def test_what_equal_cost_bought_and_what_a_score_cost(database):
     clip (0.375 + 0.5) / 2; entreg (0.5 + 0.75) / 2.
     """
     db = database({"grpo": [1, 2, 3], "clip": [1, 2, 2], "entreg": [1, 3, 3]}, HALVES)
-    table = rows_of(matched.reports(db, "m")[0])
+    table = rows_of(equal_cost.reports(db, "m")[0])
     grpo, clip, entreg = (table[arm, "pass@1"] for arm in ("grpo", "clip", "entreg"))
     assert [row["at 1 GPU-hours"][:5] for row in (grpo, clip, entreg)] == [
         "0.750",
@@ -119,14 +119,14 @@ def test_what_equal_cost_bought_and_what_a_score_cost(database):
 def test_a_score_between_two_evaluations_is_interpolated(database):
     """To 0.5 = grpo's best, entreg goes from 0.25 at 0 to 0.75 at 0.5: half of that, 0.25."""
     db = database({"grpo": [1, 1, 2], "clip": [1, 1, 1], "entreg": [1, 3, 3]}, HALVES)
-    table = rows_of(matched.reports(db, "m")[0])
+    table = rows_of(equal_cost.reports(db, "m")[0])
     assert table["entreg", "pass@1"]["GPU-hours to grpo's best"].startswith("0.25 [")
 
 
 def test_equal_cost_is_what_the_cheapest_run_has_spent(database):
     """clip stopped at 0.8 GPU-hours: there grpo, 0.5 at 0.5 and 0.75 at 1, has 0.65."""
     right = {"grpo": [1, 2, 3], "clip": [1, 2, 2], "entreg": [1, 2, 2]}
-    table = rows_of(matched.reports(database(right, HALVES, cost={"clip": 0.8}), "m")[0])
+    table = rows_of(equal_cost.reports(database(right, HALVES, cost={"clip": 0.8}), "m")[0])
     assert table["grpo", "pass@1"]["at 0.8 GPU-hours"].startswith("0.650 [")
 
 
@@ -135,22 +135,22 @@ def test_equal_cost_is_what_the_cheapest_run_has_spent(database):
 )
 def test_costs_are_in_the_unit_asked_for(database, unit, goal):
     db = database({"grpo": [1, 2, 3], "clip": [1, 2, 2], "entreg": [1, 3, 3]}, HALVES)
-    report = matched.reports(db, "m", unit)[0]
-    paid = rows_of(report)["entreg", "pass@1"][f"{matched.UNITS[unit]} to grpo's best"]
+    report = equal_cost.reports(db, "m", unit)[0]
+    paid = rows_of(report)["entreg", "pass@1"][f"{equal_cost.UNITS[unit]} to grpo's best"]
     assert paid.startswith(f"{goal} [")
 
 
 def test_the_budget_names_the_unit(database):
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip", "entreg")}
-    report = matched.reports(database(right, HALVES, budget="steps: 20"), "m")[0]
+    report = equal_cost.reports(database(right, HALVES, budget="steps: 20"), "m")[0]
     assert "at 20 steps" in report.columns
     with pytest.raises(ValueError, match="one of gpu_hours, tokens, steps"):
-        matched.reports(database(right, HALVES), "m", "euros")
+        equal_cost.reports(database(right, HALVES), "m", "euros")
 
 
 def test_an_arm_scored_once_is_left_out_by_name(database):
     db = database({"grpo": [1, 2, 3], "clip": [1], "entreg": [1, 2, 2]}, HALVES)
-    report = matched.reports(db, "m")[0]
+    report = equal_cost.reports(db, "m")[0]
     assert {row[0] for row in report.rows} == {"grpo", "entreg"}
     assert any(note.endswith("clip (seed 0).") for note in report.notes)
 
@@ -159,21 +159,21 @@ def test_arms_are_compared_on_the_seeds_that_all_have(database):
     """entreg was scored with seed 0 only: seed 1 of the others does not count."""
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip")}
     right |= {("grpo", 1): [0, 0, 0], ("entreg", 0): [1, 2, 2]}
-    report = matched.reports(database(right, HALVES, seeds=(0, 1)), "m")[0]
+    report = equal_cost.reports(database(right, HALVES, seeds=(0, 1)), "m")[0]
     assert rows_of(report)["grpo", "pass@1"]["at 1 GPU-hours"].startswith("0.750")
     assert report.notes[-2].endswith(": clip (seed 1), grpo (seed 1).")
 
 
 def test_seeds_are_pooled_and_said_to_be_few(database):
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip", "entreg")}
-    report = matched.reports(database(right, HALVES, seeds=(0, 1)), "m")[0]
+    report = equal_cost.reports(database(right, HALVES, seeds=(0, 1)), "m")[0]
     assert any("2 seeds: the brackets of a cost understate" in note for note in report.notes)
     assert len(report.rows) == 3
 
 
 def test_no_fit_to_few_points_and_that_is_said(database):
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip", "entreg")}
-    first, *others = matched.reports(database(right, HALVES), "m")
+    first, *others = equal_cost.reports(database(right, HALVES), "m")
     assert not any("saturation" in report.title for report in others)
     assert any("2 points after the base model's; 3 parameters need 5" in n for n in first.notes)
 
@@ -182,7 +182,7 @@ def test_a_fit_where_there_are_points_enough(database):
     """One right of four, then three: half of the way is gone before the first evaluation ends."""
     fractions = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
     right = {"grpo": [0, 1, 2, 3, 3, 3, 3], "clip": [1] * 7, "entreg": [0, 1, 2, 2, 3, 3, 3]}
-    table = rows_of(matched.reports(database(right, fractions), "m")[1])
+    table = rows_of(equal_cost.reports(database(right, fractions), "m")[1])
     grpo = table["grpo", "pass@1"]
     value, low, high = map(float, re.findall(r"[\d.]+", grpo["A"]))
     assert low <= value <= high and 0.7 < value < 0.85
@@ -193,7 +193,7 @@ def test_a_fit_where_there_are_points_enough(database):
 def test_phases_are_shares_of_what_was_charged(database):
     """3 + 3 s of generation, 1 + 5 s of update: half each; 24 + 12 s, 36 s and 72 s beside it."""
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip", "entreg")}
-    report = matched.reports(database(right, HALVES), "m")[-1]
+    report = equal_cost.reports(database(right, HALVES), "m")[-1]
     row = dict(zip(report.columns, report.rows[0], strict=True))
     assert (row["arm"], row["generation"], row["update"]) == ("clip", "50.0%", "50.0%")
     assert row["steps"] == "2"
@@ -206,7 +206,7 @@ def test_what_a_search_cost_is_said(database):
     """Two settings of entreg, 12 s each."""
     arms = {"grpo": [1, 2, 3], "clip": [1, 2, 3]}
     arms |= {f"entreg coefficient={x}": [1, 2, 3] for x in (0.1, 0.2)}
-    report = matched.reports(database(arms, HALVES, entreg="{coefficient: [0.1, 0.2]}"), "m")[-1]
+    report = equal_cost.reports(database(arms, HALVES, entreg="{coefficient: [0.1, 0.2]}"), "m")[-1]
     (note,) = [note for note in report.notes if "Search" in note]
     assert note == "Search: entreg was run with 2 settings, 0.00667 GPU-hours charged in all."
 

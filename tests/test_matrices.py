@@ -11,15 +11,16 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import algorithms
-from suite import catalog, plan
-from suite.cell import Workspace
-from suite.cli import app
-from suite.matrix import load_cells
-from suite.planning.show import show
-from suite.running.processes import MARK
-from suite.schema import Train
-from suite.shrink import GROUP, SAMPLES, STEPS, shrunk
+from suite.cli.app import app
+from suite.matrix import sources
+from suite.matrix.expand import load_cells
+from suite.matrix.schema import Train
+from suite.matrix.shrink import GROUP, SAMPLES, STEPS, shrunk
+from suite.plan import plan
+from suite.plan.show import show
+from suite.run.processes import MARK
 from suite.store import connect
+from suite.workspace import Workspace
 from tests.parsing import parsed_by_openrlhf
 from tests.running import suite
 
@@ -216,7 +217,7 @@ def test_shrunk_it_keeps_the_method_and_nothing_of_the_size(path):
         assert cell.matrix == f"{origin.matrix}-shrunk"
         for kept in ("reward", "optimizer_steps_per_rollout", "loss_aggregation"):
             assert cell.train[kept] == origin.train[kept]
-        assert (cell.model, cell.train["dataset"]) == (catalog.EMBEDDED_MODEL, "arithmetic")
+        assert (cell.model, cell.train["dataset"]) == (sources.EMBEDDED_MODEL, "arithmetic")
         assert cell.budget == {"steps": STEPS} and cell.resources["accelerator"] is None
         assert set(cell.train) == set(Train().model_dump())
         evaluate = cell.evaluate

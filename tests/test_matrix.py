@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import catalogue, prompts
-from suite.matrix import load_cells
-from suite.matrix_file import MatrixError
+from suite.matrix.expand import load_cells
+from suite.matrix.yaml_file import MatrixError
 
 GOOD = """\
 name: test

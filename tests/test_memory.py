@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from suite.planning import memory
-from suite.planning.memory import Load
-from suite.planning.size import GIB, Shape, accelerator
+from suite.plan import memory
+from suite.plan.memory import Load
+from suite.plan.size import GIB, Shape, accelerator
 
 BILLION = Shape(float(GIB), 20, 2048, 8192, 512, 100_000, "made up")  # 2^30 parameters
 SEVEN_BILLION = Shape(7.6e9, 28, 3584, 18944, 512, 152_064, "made up")

@@ -5,8 +5,8 @@ import hashlib
 import duckdb
 import pytest
 
-from suite.db.migrations import MIGRATIONS, Unusable, migrate
-from suite.db.views import VIEWS
+from suite.store.migrations import MIGRATIONS, Unusable, migrate
+from suite.store.views import VIEWS
 
 RUN = "r1"
 ROWS = {  # what a database of each version holds: table -> rows, as its columns then were

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from suite.cli import app
+from suite.cli.app import app
 from tests.browsing import Visitor, chromium, dashboard
 
 TRACED = ("grpo", "entreg", "aent", "aepo", "clip-higher", "clip-low")  # as many as one can read

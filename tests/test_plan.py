@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from suite import plan
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.plan import warnings
-from suite.planning import estimate
+from suite.matrix.expand import load_cells
+from suite.plan import cost as estimate
+from suite.plan import plan
+from suite.plan.plan import warnings
+from suite.workspace import Workspace
 from tests.conftest import SMALL
 from tests.parsing import parsed_by_openrlhf
 

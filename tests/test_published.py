@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.catalogue import known
-from suite.matrix import load_cells
-from suite.matrix_file import MatrixError
-from suite.reporting import published
-from suite.reporting.published import AVERAGE, COSTS
+from suite.matrix.expand import load_cells
+from suite.matrix.yaml_file import MatrixError
+from suite.report.papers import published
+from suite.report.papers.published import AVERAGE, COSTS
 
 # As the papers print them: a line an arm, shares without their zero, AEPO's in percent.
 AENT = ["math_hard", "math500", "aime24", "minerva_math", "olympiadbench", "amc23"]

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from suite.cell import Cell
-from suite.running.queueing import BACKOFF_SECONDS, LOSSES, PASSES, Queue
+from suite.matrix.cell import Cell
+from suite.run.queue import BACKOFF_SECONDS, LOSSES, PASSES, Queue
 
 CELL = Cell("m", "a", "grpo", {}, "tabular", 0, {}, {}, {"steps": 1}, {"gpus": 1}, {})
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from suite import sql
-from suite.cell import Cell, Workspace
-from suite.db.sandbox import query
-from suite.running import spool
+from suite.cli import sql_prompt as sql
+from suite.matrix.cell import Cell
+from suite.spool import spool
 from suite.store import Store
+from suite.store.sandbox import query
+from suite.workspace import Workspace
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 EXAMPLE = re.compile(r"```sql\n(.*?)```\n```\n(.*?)```\n", re.DOTALL)

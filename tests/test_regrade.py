@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from suite import evaluation
-from suite.cell import Workspace
-from suite.ledger import Budget
-from suite.regrade import apply, audit, audit_report, regrade
-from suite.running.spool import path_of
+from suite.matrix import checkpoint
+from suite.report.regrade import apply, audit, audit_report, regrade
+from suite.spool.spool import path_of
 from suite.store import Store, connect
-from suite.worker import Recorder
+from suite.worker.ledger import Budget
+from suite.worker.recorder import Recorder
+from suite.workspace import Workspace
 
 TEXTS = ["\\boxed{2}", "\\boxed{4/2}", "\\boxed{3}", "so 2"]
 
@@ -24,14 +24,14 @@ def run(tmp_path):
     rows = [{"id": name, "problem": "?", "answer": gold} for name, gold in golds.items()]
     benchmark.write_text("".join(json.dumps(row) + "\n" for row in rows))
     workspace = Workspace(tmp_path / "runs.db")
-    cell = evaluation.from_options(
+    cell = checkpoint.from_options(
         str(tmp_path),
         workspace,
         benchmarks=[str(benchmark)],
         pass_at="1",
         preset="",
         sampling={"samples": 4},
-        prompting=evaluation.Prompting(),
+        prompting=checkpoint.Prompting(),
         seed=0,
         resources={"gpus": 1, "engines": 1},
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from suite.running.responses import Responses, read
+from suite.spool.responses import Responses, read
 
 
 def record(problem, first=0, step=1):

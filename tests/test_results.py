@@ -17,16 +17,16 @@ import pytest
 from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
-from suite.cell import Workspace
-from suite.cli import app
-from suite.db import history
-from suite.matrix import load_cells
-from suite.matrix_file import MatrixError
-from suite.report import leaderboard
-from suite.reporting import claims, results
-from suite.running import spool
-from suite.statistics import association
-from suite.store import Store
+from suite.cli.app import app
+from suite.matrix.expand import load_cells
+from suite.matrix.yaml_file import MatrixError
+from suite.report.leaderboard import leaderboard
+from suite.report.page import claims, results
+from suite.report.page.study import study
+from suite.spool import spool
+from suite.stats import association
+from suite.store import Store, history
+from suite.workspace import Workspace
 
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO / "results" / "miniature"
@@ -301,7 +301,7 @@ def test_a_picture_of_other_numbers_is_noticed(made, tmp_path):
     _, case = made
     figure = tmp_path / "e.svg"
     figure.write_text(re.sub("numbers [0-9a-f]", "numbers x", case.figure.read_text()))
-    of = results.study(case.data, case.claims)
+    of = study(case.data, case.claims)
     link = results.page(of, "e.svg")
     (tmp_path / "RESULTS.md").write_text(link)
     (line,) = results.check(of, tmp_path / "RESULTS.md", figure)
@@ -480,7 +480,7 @@ def test_the_database_its_exports_and_an_import_give_one_page(made, tmp_path):
     history.merge(other, case.data)
     assert history.check(other) == []
     for source in (workspace.db, tmp_path / "whole", other.db):
-        of = results.study(source, case.claims)
+        of = study(source, case.claims)
         assert results.page(of, "e.svg") == case.text, source
     reported = [
         [one.markdown() for one in leaderboard(db, "small")] for db in (workspace.db, other.db)
@@ -551,7 +551,7 @@ def test_an_arm_that_is_not_there_and_a_matrix_that_is_not_there(made, tmp_path)
     ):
         (tmp_path / "c.yaml").write_text(SMALL_CLAIMS.replace(old, new, 1))
         with pytest.raises(ValueError, match=says):
-            results.study(case.data, tmp_path / "c.yaml")
+            study(case.data, tmp_path / "c.yaml")
 
 
 def test_verdicts_of_the_made_history(made):

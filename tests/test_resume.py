@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from algorithms.openrlhf import checkpoints
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.running.spool import attempts, read_from
+from suite.matrix.expand import load_cells
+from suite.spool.spool import attempts, read_from
+from suite.workspace import Workspace
 
 STEPS = 6
 MATRIX = f"""\

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from suite.cell import Workspace
-from suite.db.sandbox import QueryError, query
 from suite.store import NoDatabase, Store
+from suite.store.sandbox import QueryError, query
+from suite.workspace import Workspace
 from tests.hostile_sql import HEAVY, REFUSED
 
 MEMORY = 300 << 20
@@ -56,7 +56,7 @@ def test_bounded_in_time(db, sql):
 
 MEASURE = """
 import resource, sys
-from suite.db.sandbox import QueryError, query
+from suite.store.sandbox import QueryError, query
 for sql in sys.stdin.read().splitlines():
     try:
         query(sys.argv[1], sql, seconds=2, memory=int(sys.argv[2]))

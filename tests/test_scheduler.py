@@ -9,10 +9,13 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from suite import conductor, machine, scheduler
-from suite.cell import Cell, Workspace
-from suite.running.processes import MARK, Lost, Start, killed
+from suite import machine
+from suite.matrix.cell import Cell
+from suite.run import conductor, places
+from suite.run.cluster import NoCluster
+from suite.run.processes import MARK, Lost, Start, killed
 from suite.store import connect
+from suite.workspace import Workspace
 from tests.conftest import SMALL
 
 CELL = Cell("m", "a", "grpo", {}, "tabular", 0, {}, {}, {"steps": 1}, {}, {})
@@ -33,13 +36,13 @@ def eight(monkeypatch):
     """A machine with eight GPUs, as far as the books go."""
     monkeypatch.setattr(machine, "device", lambda: "gpu")
     monkeypatch.setattr(machine, "gpus", lambda: ["NVIDIA A100-SXM4-80GB"] * 8)
-    return scheduler.Machine()
+    return places.Machine()
 
 
 @pytest.fixture
 def no_gpu(monkeypatch):
     monkeypatch.setattr(machine, "device", lambda: "cpu")
-    return scheduler.Machine()
+    return places.Machine()
 
 
 def test_without_a_gpu_cells_run_one_after_the_other_whatever_they_ask_for(no_gpu, start):
@@ -123,8 +126,8 @@ def test_a_release_leaves_nothing_of_the_cell(no_gpu, start):
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379"])
 def test_a_cluster_that_is_not_there_is_one_clear_error(address):
-    with pytest.raises(scheduler.NoCluster, match=f"no Ray cluster at {address}"):
-        scheduler.open_place(address, [])
+    with pytest.raises(NoCluster, match=f"no Ray cluster at {address}"):
+        places.open_place(address, [])
 
 
 def test_what_an_earlier_attempt_left_is_gone_before_the_next_begins(no_gpu, start, tmp_path):

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from suite import evaluation
-from suite.cell import Workspace
-from suite.reporting import scorecard
-from suite.running import spool
+from suite.matrix import checkpoint
+from suite.report import scorecard
+from suite.spool import spool
 from suite.store import Store
-from suite.worker import record_benchmarks
+from suite.worker.recorder import record_benchmarks
+from suite.workspace import Workspace
 
 # Each problem's four answers; the first is wrong everywhere it stands, "7" is right.
 ANSWERS = {
@@ -39,18 +39,18 @@ def asked(workspace, exam, *, pass_at="1,2,4,8", train_data="", seed=0):
     model = exam.parent / "model"
     model.mkdir(exist_ok=True)
     (model / "config.json").write_text("{}")
-    one = evaluation.from_options(
+    one = checkpoint.from_options(
         str(model),
         workspace,
         benchmarks=[str(exam)],
         pass_at=pass_at,
         preset="aent",
         sampling={"samples": 4},
-        prompting=evaluation.Prompting(),
+        prompting=checkpoint.Prompting(),
         seed=seed,
         resources={"gpus": 1, "engines": 1},
     )
-    return evaluation.trained_on(one, str(model), train_data, workspace)
+    return checkpoint.trained_on(one, str(model), train_data, workspace)
 
 
 def finish(workspace, cell, digests=range(4), times=1):
@@ -62,7 +62,7 @@ def finish(workspace, cell, digests=range(4), times=1):
     write = spool.Spool(spool.path_of(folder, attempt)).write
     cell.save(folder / "cell.json")
     record_benchmarks(cell, workspace, lambda kind, **row: write(kind, attempt=attempt, **row))
-    point = {"attempt": attempt, "step": 0, "fraction": evaluation.FRACTION}
+    point = {"attempt": attempt, "step": 0, "fraction": checkpoint.FRACTION}
     for (problem, answers), first in itertools.product(ANSWERS.items(), range(times)):
         answers = answers * (len(digests) // 4)
         n = len(answers)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from suite.planning.size import accelerator, shape
+from suite.plan.size import accelerator, shape
 
 QWEN_7B = {
     "hidden_size": 3584,

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from suite.ledger import Budget
-from suite.running import spool
-from suite.worker import Recorder
+from suite.spool import spool
+from suite.worker.ledger import Budget
+from suite.worker.recorder import Recorder
 
 
 def test_lines_come_back_once_and_in_order(tmp_path):

@@ -11,11 +11,11 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.running import spool
-from suite.sql import HELP, completer, unique
+from suite.cli.sql_prompt import HELP, completer, unique
+from suite.matrix.expand import load_cells
+from suite.spool import spool
 from suite.store import Store
+from suite.workspace import Workspace
 from tests.hostile_sql import HEAVY, REFUSED, typeable
 
 MATRIX = """\

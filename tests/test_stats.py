@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats as distributions
 
-from suite.stats import (
-    hierarchical_interval,
-    mean_interval,
-    paired_bootstrap,
-    sampling_interval,
-)
+from suite.stats import hierarchical_interval, mean_interval, paired_bootstrap, sampling_interval
 
 
 def rng(seed: int = 0) -> np.random.Generator:

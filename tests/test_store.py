@@ -13,13 +13,13 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from suite.cell import Workspace
-from suite.db.migrations import Unusable
-from suite.db.views import VIEWS
-from suite.matrix import load_cells
-from suite.report import leaderboard
-from suite.running import spool
+from suite.matrix.expand import load_cells
+from suite.report.leaderboard import leaderboard
+from suite.spool import spool
 from suite.store import NoDatabase, Store, connect
+from suite.store.migrations import Unusable
+from suite.store.views import VIEWS
+from suite.workspace import Workspace
 
 MATRIX = """\
 name: m
@@ -253,7 +253,7 @@ def test_a_reader_keeps_its_snapshot_while_new_ones_are_published(store, workspa
 WRITER = """
 import sys
 from pathlib import Path
-from suite.cell import Workspace
+from suite.matrix.cell import Workspace
 from suite.store import Store
 store = Store(Workspace(Path(sys.argv[1])))
 print("ready", flush=True)

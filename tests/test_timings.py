@@ -2,11 +2,10 @@
 
 import pytest
 
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.planning import timings
-from suite.running import spool
-from suite.store import Store
+from suite.matrix.expand import load_cells
+from suite.spool import spool
+from suite.store import Store, timings
+from suite.workspace import Workspace
 
 MATRIX = """\
 name: m

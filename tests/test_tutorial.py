@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from suite.matrix import load_cells
-from suite.running.processes import MARK
+from suite.matrix.expand import load_cells
+from suite.run.processes import MARK
 from suite.store import connect
 from tests.browsing import Visitor, chromium, dashboard
 

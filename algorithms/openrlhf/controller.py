@@ -23,7 +23,7 @@ from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call
 
 from algorithms import inert
 from algorithms.base import Tokens
-from algorithms.openrlhf.driver import Experiment
+from algorithms.openrlhf.experiment import Experiment
 from algorithms.openrlhf.resuming import Resuming
 from algorithms.openrlhf.rollouts import (
     Extra,

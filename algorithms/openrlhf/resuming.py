@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from algorithms.openrlhf import checkpoints
-from algorithms.openrlhf.driver import Experiment
+from algorithms.openrlhf.experiment import Experiment
 
 
 class Resuming:

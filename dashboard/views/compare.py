@@ -7,8 +7,8 @@ import streamlit as st
 from dashboard import charts, queries, scores, state
 from dashboard.state import Choice
 from dashboard.text import as_written, refuse_cost, show_notes, show_table
-from suite.report import Report
-from suite.reporting.spending import UNITS
+from suite.report.spending import UNITS
+from suite.report.table import Report
 
 
 def show() -> None:

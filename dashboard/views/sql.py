@@ -6,9 +6,9 @@ import streamlit as st
 
 from dashboard import state
 from dashboard.text import as_written
-from suite.db.sandbox import DRAWN, MEMORY, ROWS, SECONDS, QueryError, Result, query
-from suite.db.views import VIEWS
 from suite.store import NoDatabase
+from suite.store.sandbox import DRAWN, MEMORY, ROWS, SECONDS, QueryError, Result, query
+from suite.store.views import VIEWS
 
 EXAMPLES = {
     "score at equal cost": """SELECT arm, seed, k, round(score, 3) AS score,

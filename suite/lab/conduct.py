@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from suite import machine
-from suite.cell import Cell, Workspace
 from suite.lab.experiment import THEORY, Arm, Experiment
-from suite.running.lock import only_conductor
-from suite.running.spool import Spool, path_of
+from suite.matrix.cell import Cell
+from suite.spool.lock import only_conductor
+from suite.spool.spool import Spool, path_of
 from suite.store import Store
+from suite.workspace import Workspace
 
 Progress = Callable[[Arm, float], None]  # an arm and the share of it that is done
 

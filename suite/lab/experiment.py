@@ -1,7 +1,7 @@
 """An experiment of the lab: a YAML file with a paper's claim, arms, seeds and what is expected.
 
-Read as a matrix is (suite/matrix.py): all problems of a file are reported together, each in one
-line with the file, the YAML line and the nearest valid key. Needs neither torch nor matplotlib.
+Read as a matrix is (suite/matrix/expand.py): all problems of a file are reported together, each in
+one line with the file, the YAML line and the nearest valid key. Needs neither torch nor matplotlib.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 import algorithms
 from algorithms.lab import checks
 from algorithms.lab.settings import Environment, Training
-from suite.cell import TABULAR, THEORY, Cell
 from suite.lab.schema import Expect, File, Measure, Plot
-from suite.matrix import _at, _explain, _location, _Reader
-from suite.matrix_file import MatrixError
-from suite.schema import Section
+from suite.matrix.cell import TABULAR, THEORY, Cell
+from suite.matrix.expand import _at, _explain, _location, _Reader
+from suite.matrix.schema import Section
+from suite.matrix.yaml_file import MatrixError
+from suite.workspace import ROOT
 
-FOLDER = Path(__file__).parent.parent.parent / "matrices" / "lab"
+FOLDER = ROOT / "matrices" / "lab"
 FORMAT = "1"  # raised when a change to the lab makes its finished runs incomparable
 
 _LISTS: dict[Any, type[Section]] = {"measure": Measure, "expect": Expect, "plots": Plot}

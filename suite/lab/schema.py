@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from suite.schema import Section
+from suite.matrix.schema import Section
 
 At = Literal["first", "last", "change", "last-quarter"]
 

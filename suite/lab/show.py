@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from suite.cell import Workspace
 from suite.lab import experiment, outcome, report
 from suite.lab.conduct import conduct
 from suite.lab.experiment import Arm, Experiment
+from suite.workspace import Workspace
 
 ALL = "all"
 

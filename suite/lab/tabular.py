@@ -13,7 +13,7 @@ from typing import Any
 
 import algorithms
 from algorithms.lab.settings import Environment, Training
-from suite.cell import Cell
+from suite.matrix.cell import Cell
 
 
 def run(cell: Cell, folder: Path, recorder: Any) -> None:

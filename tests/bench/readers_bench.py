@@ -2,7 +2,7 @@
 
     python tests/bench/readers_bench.py [--seconds N] [--kills N] [--browser]
 
-A worker spools BATCHES trace lines a second (suite.running.spool). A conductor takes them in and
+A worker spools BATCHES trace lines a second (suite.spool.spool). A conductor takes them in and
 publishes as `suite run` does (Store.ingest, Store.publish_when_due, every POLL_SECONDS). Three
 readers open runs.db several times a second and ask for the last line's time, or with --browser,
 three servers of the dashboard are looked at in Chromium: the age is then that of the step on the
@@ -31,11 +31,11 @@ from typing import Any
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from suite.cell import Cell, Workspace
-from suite.conductor import POLL_SECONDS
-from suite.db import history, sandbox
-from suite.running import spool
-from suite.store import Store, connect
+from suite.matrix.cell import Cell
+from suite.run.conductor import POLL_SECONDS
+from suite.spool import spool
+from suite.store import Store, connect, history, sandbox
+from suite.workspace import Workspace
 from tests.browsing import Visitor, chromium, dashboard
 
 REPO = Path(__file__).resolve().parents[2]

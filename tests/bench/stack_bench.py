@@ -25,10 +25,11 @@ from statistics import median
 
 import yaml
 
-from suite.cell import Workspace
-from suite.matrix import load_cells
-from suite.running.spool import attempts, read_from
-from suite.worker import materialise, openrlhf_flags
+from suite.matrix.command import openrlhf_flags
+from suite.matrix.expand import load_cells
+from suite.spool.spool import attempts, read_from
+from suite.worker.materials import materialise
+from suite.workspace import Workspace
 
 REPO = Path(__file__).resolve().parent.parent.parent
 TARGET, MOST_OVERHEAD = 3.0, 0.02

@@ -3,7 +3,7 @@ r"""runs.db at scale: how fast spools go in, how fast questions are answered, wh
     python tests/bench/store_bench.py [--runs N] [--steps N] [--evaluations N] [--json FILE]
                                       [--keep FOLDER] [--browser]
 
-Spool files are written as workers write them (suite.running.spool), taken in as the conductor takes
+Spool files are written as workers write them (suite.spool.spool), taken in as the conductor takes
 them in (Store.ingest, file after file), published, mixed as if all runs had trained side by side,
 asked, compacted and asked again. By default 100 runs in 10 matrices, 2,500 steps of 40 metrics
 each: 10 million trace rows; 10 evaluations of 32 problems, 64 samples each: 2 million samples, of
@@ -35,12 +35,12 @@ os.environ.setdefault("STREAMLIT_LOGGER_LEVEL", "error")  # it misses its server
 
 from dashboard import queries, records, scores
 from dashboard.views.entropy import TITLES
-from suite import report
-from suite.cell import Cell, Workspace
-from suite.db import history
-from suite.reporting import spending
-from suite.running import spool
-from suite.store import Store, connect
+from suite.matrix.cell import Cell
+from suite.report import leaderboard as report
+from suite.report import spending
+from suite.spool import spool
+from suite.store import Store, connect, history
+from suite.workspace import Workspace
 from tests.browsing import VIEWS, Visitor, chromium, dashboard
 
 INGEST, MEDIAN, PAINT = 200_000, 200.0, 3.0  # trace rows a second; milliseconds; seconds

@@ -1,0 +1,1 @@
+"""`suite`: the commands parse, call one function and print."""

@@ -1,1 +1,0 @@
-"""Looking after runs.db: what goes into it, how it is migrated, merged and asked safely."""

@@ -1,0 +1,1 @@
+"""From a YAML file to cells, and from a cell to OpenRLHF's command line."""

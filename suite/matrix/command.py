@@ -1,0 +1,59 @@
+"""From a cell to OpenRLHF's command line, for the plan, the conductor and the worker."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from algorithms.openrlhf.flags import command_line
+from suite import machine
+from suite.matrix import sources
+from suite.matrix.cell import Cell
+from suite.workspace import ROOT, Workspace
+
+
+def openrlhf_flags(cell: Cell, workspace: Workspace, folder: Path | None = None) -> list[str]:
+    """The exact OpenRLHF command line of a cell in a workspace; imports nothing heavy.
+
+    `folder` is where checkpoints go when it is not the cell's own.
+    """
+    device = "gpu" if cell.resources["accelerator"] else machine.device()
+    gpus = cell.resources["gpus"]
+    train = dict(cell.train)
+    rollouts = train["prompts_per_step"] * train["samples_per_prompt"]
+    share = rollouts // train["optimizer_steps_per_rollout"] // gpus
+    largest = 64 if device == "cpu" else 4
+    train["micro_batch_size"] = train["micro_batch_size"] or _divisor(share, largest)
+    train["rollout_micro_batch_size"] = train["rollout_micro_batch_size"] or _divisor(
+        rollouts // gpus, 2 * largest
+    )
+    return command_line(
+        train,
+        gpus=gpus,
+        device=device,
+        seed=cell.seed,
+        model=sources.model_path(cell.model, workspace.models),
+        dataset=sources.data_path(train["dataset"], workspace.data, "train"),
+        workspace=folder or workspace.cell(cell.id),
+        reward=str(ROOT / "benchmarks" / "grading.py"),
+        longest_response=max(train["max_new_tokens"], cell.evaluate["max_new_tokens"] or 0),
+    )
+
+
+def _divisor(number: int, largest: int) -> int:
+    return next(d for d in range(min(number, largest), 0, -1) if number % d == 0)
+
+
+def stack_key(cell: Cell, workspace: Workspace) -> str | None:
+    """Cells of one key can go through one start of the stack; None: a cell has it to itself.
+
+    It is what OpenRLHF is told but for the cell's own folder and seed.
+    """
+    if cell.in_one_process:
+        return None
+    cell = replace(cell, seed=0)
+    flags = openrlhf_flags(cell, workspace)
+    own = str(workspace.cell(cell.id))
+    shared = [cell.train["reward"], cell.evaluate["benchmarks"]]
+    return json.dumps([[flag.replace(own, "") for flag in flags], shared])

@@ -1,0 +1,1 @@
+"""`suite plan`: what a matrix would cost, and whether it fits."""

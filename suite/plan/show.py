@@ -1,0 +1,154 @@
+"""The plan on the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from suite.matrix.cell import Cell
+from suite.plan.plan import Planned, command, differences, side_by_side, total, warnings
+from suite.text import compact, duration
+from suite.worker.ledger import SECONDS_PER_HOUR as HOUR
+from suite.workspace import Workspace
+
+
+def show(
+    console: Console,
+    path: Path,
+    planned: list[Planned],
+    workspace: Workspace,
+    commands: bool,
+    gpus: int | None = None,
+) -> None:
+    """The plan on the terminal; commands unwrapped, so that they can be copied."""
+    cells = [one.cell for one in planned]
+    console.print(_table(path, planned))
+    for line in [*_total_lines(planned), *_beside_lines(planned, gpus), *_memory_lines(planned)]:
+        console.print(line, markup=False, highlight=False)
+    lines = differences(cells)
+    if lines:
+        console.print("Besides the algorithm, arms differ in:", *lines, sep="\n  ", markup=False)
+    else:
+        console.print("Arms differ in nothing but the algorithm and its settings.")
+    for line in warnings(cells):
+        console.print(line, style="yellow", markup=False, highlight=False)
+    if commands:
+        console.print("\nThe OpenRLHF command that each cell runs, with our classes plugged in:")
+        for cell in cells:
+            console.print(f"\n# {cell.arm}, seed {cell.seed}", highlight=False, markup=False)
+            text = command(cell, workspace)
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(path: Path, planned: list[Planned]) -> Table:
+    cells = [one.cell for one in planned]
+    table = Table(title=f"{path}: {len(cells)} cells, {total_text(cells)} in all")
+    table.add_column("cell", no_wrap=True)
+    for column in ("arm", "algorithm", "settings", "model", "seed", "budget", "GPUs"):
+        table.add_column(column, overflow="fold")
+    for column in ("steps", "GPU-hours", "wall time", "memory"):
+        table.add_column(column, justify="right")
+    for one in planned:
+        cell, estimate = one.cell, one.estimate
+        cost = ["?", "?", "?"]
+        if one.status == "finished":
+            cost = ["finished", "", ""]
+        elif estimate:
+            wall = duration(estimate.seconds + estimate.start_up)
+            cost = [str(estimate.steps), compact(estimate.gpu_hours), wall]
+        table.add_row(
+            cell.id,
+            cell.arm,
+            cell.algorithm,
+            settings_text(cell.settings),
+            Path(cell.model).name,
+            str(cell.seed),
+            budget_text(cell.budget),
+            str(cell.resources["gpus"]),
+            *cost,
+            {None: "?", True: "fits", False: "does not fit"}[one.fits],
+        )
+    return table
+
+
+def _total_lines(planned: list[Planned]) -> list[str]:
+    """What is left to spend, and where the numbers come from, said once for cells that agree."""
+    summed = total(planned)
+    if summed.finished == summed.cells:
+        return ["Every cell is finished: nothing is left to spend."]
+    done = f" ({summed.finished} of {summed.cells} cells are finished)" if summed.finished else ""
+    if summed.hours is None:
+        lines = [f"Estimated: the cost of at least one cell is not known{done}."]
+    else:
+        starts = f"{summed.starts} start{'s' * (summed.starts != 1)} of the stack"
+        lines = [
+            f"Estimated, cells one after the other: {compact(summed.gpu_hours)} GPU-hours charged, "
+            f"{compact(summed.held_gpu_hours)} held (with evaluation, checkpoints and {starts}), "
+            f"{duration(summed.hours * HOUR)} of wall time{done}."
+        ]
+    left = [one for one in planned if one.status != "finished"]
+    by_basis: dict[str, list[str]] = {}
+    for one in left:
+        if one.estimate:
+            label = {"measured": "Measured", "model": "A model, not a measurement"}
+            text = f"{label[one.estimate.source]}: {one.estimate.basis}"
+            by_basis.setdefault(text, []).append(one.cell.arm)
+    for text, arms in by_basis.items():
+        lines.append(f"  {text} (for {', '.join(dict.fromkeys(arms))}).")
+    notes = dict.fromkeys(note for one in left for note in one.notes)
+    return [*lines, *(f"    {note}" for note in notes)]
+
+
+def _beside_lines(planned: list[Planned], gpus: int | None) -> list[str]:
+    """How long it takes where cells run side by side; what does not fit there."""
+    if not gpus:
+        return []
+    large = {one.cell.arm for one in planned if one.cell.resources["gpus"] > gpus}
+    if large:
+        return [f"{', '.join(sorted(large))}: more GPUs are asked for than {gpus}."]
+    hours = side_by_side(planned, gpus)
+    if hours is None:
+        return []
+    return [f"Side by side on {gpus} GPUs: {duration(hours * HOUR)} of wall time."]
+
+
+def _memory_lines(planned: list[Planned]) -> list[str]:
+    """A line for each way in which cells do not fit, with what to try."""
+    arms: dict[str, list[str]] = {}
+    for one in planned:
+        if one.problems:
+            tried = "; no setting was found with which it fits"
+            if one.remedy:
+                tried = "; try " + ", ".join(f"{k}: {_yaml(v)}" for k, v in one.remedy.items())
+            elif not one.moments:
+                tried = "; try a smaller model or a machine with more memory"
+            line = "does not fit: " + "; ".join(one.problems) + tried
+            arms.setdefault(line, []).append(one.cell.arm)
+    return [f"{', '.join(dict.fromkeys(names))}: {line}" for line, names in arms.items()]
+
+
+def _yaml(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def budget_text(budget: dict[str, float]) -> str:
+    """ "0.02 GPU-hours", "40 steps", "100000 tokens"."""
+    ((unit, limit),) = budget.items()
+    return f"{limit:g} {'GPU-hours' if unit == 'gpu_hours' else unit}"
+
+
+def total_text(cells: list[Cell]) -> str:
+    """What all cells together may spend."""
+    total: dict[str, float] = {}
+    for cell in cells:
+        ((unit, limit),) = cell.budget.items()
+        total[unit] = total.get(unit, 0.0) + limit
+    return " + ".join(budget_text({unit: limit}) for unit, limit in total.items())
+
+
+def settings_text(settings: dict[str, Any]) -> str:
+    """ "eps_low=0.2 eps_high=inf"."""
+    return " ".join(f"{name}={value}" for name, value in settings.items())

@@ -1,1 +1,0 @@
-"""What a cell will cost and whether it fits, before anything starts."""

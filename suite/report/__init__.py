@@ -1,0 +1,1 @@
+"""Everything that is said of runs: tables, differences, claims, pages."""

@@ -1,0 +1,82 @@
+"""Which arm to use, and why, in a few sentences drawn from the paired comparison.
+
+Nothing is said that the corrected intervals do not show: an arm is recommended when it is above the
+baseline at the smallest k, or else at a larger one; arms above the baseline are not ranked among
+themselves, for that was not tested.
+"""
+
+from __future__ import annotations
+
+from suite.report.differences import baseline
+from suite.report.scores import Scores
+from suite.stats import Comparison
+
+
+def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
+    """The advice, then what it rests on; `found` is what `suite.report.comparisons` returned."""
+    if not scores.arms:
+        return ["No arm has been scored yet."]
+    if not found:
+        return [f"Nothing to compare yet: {_all(scores.names())} alone has been scored."]
+    reference = next(iter(found.values()))[0].reference
+    usual, seeds = baseline(scores)
+    for k, of_k in found.items():
+        better = sorted((c for c in of_k if c.shown and c.estimate > 0), key=lambda c: -c.estimate)
+        if better:
+            return [_recommend(k, better[0], seeds), *_rest(scores, seeds, found, better)]
+    smallest, of_smallest = next(iter(found.items()))
+    bound = max(one.detectable for one in of_smallest)
+    advice = f"No arm is shown to be better than {reference}."
+    if reference == usual:
+        advice = f"Stay with {reference}: no arm is shown to be better."
+    power = (
+        f"A true difference of {bound:.3f} at pass@{smallest} would have been shown in four of "
+        "five repetitions of this comparison."
+    )
+    if bound >= 1:
+        power = f"No true difference at pass@{smallest} would have been shown reliably."
+    return [advice, power, *_rest(scores, seeds, found, [])]
+
+
+def _recommend(k: int, best: Comparison, seeds: list[int]) -> str:
+    advice = f"Use {best.arm}" if len(seeds) > 1 else f"On its one seed {best.arm} is ahead"
+    return (
+        f"{advice}: its pass@{k} is {best.estimate:.3f} [{best.low:.3f}, {best.high:.3f}] "
+        f"above {best.reference}'s for the same budget."
+    )
+
+
+def _rest(
+    scores: Scores,
+    seeds: list[int],
+    found: dict[int, list[Comparison]],
+    better: list[Comparison],
+) -> list[str]:
+    """What else the comparison shows, and how far it carries."""
+    said = []
+    if better:
+        others = [
+            f"pass@{k} {one.verdict.removesuffix(f' {one.reference}')}"
+            if one.shown
+            else f"no difference at pass@{k}"
+            for k, of_k in found.items()
+            for one in of_k
+            if one.arm == better[0].arm and one != better[0]
+        ]
+        if others:
+            said.append(f"{better[0].arm} elsewhere: {', '.join(others)}.")
+    if len(better) > 1:
+        also = _all([one.arm for one in better[1:]])
+        said.append(f"Also above {better[0].reference}: {also}; they were not compared.")
+    for k, of_k in found.items():
+        worse = [one.arm for one in of_k if one.shown and one.estimate < 0]
+        if worse:
+            said.append(f"Below {of_k[0].reference} at pass@{k}: {_all(worse)}.")
+    problems = len(next(iter(scores.arms.values())))
+    caveat = "; nothing here says that another seed would agree" if len(seeds) == 1 else ""
+    said.append(f"{problems} problems, {len(seeds)} seed{'' if len(seeds) == 1 else 's'}{caveat}.")
+    return said
+
+
+def _all(names: list[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,1 @@
+"""`suite results`: a whole comparison as one page."""

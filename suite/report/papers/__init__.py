@@ -1,0 +1,1 @@
+"""Our scores beside the ones that papers report."""

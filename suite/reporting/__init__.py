@@ -1,1 +1,0 @@
-"""What is said of finished runs: reports, comparisons with papers, claims, RESULTS.md."""

@@ -1,0 +1,1 @@
+"""`suite run`: from the queue to places, workers and their ends."""

@@ -1,1 +1,0 @@
-"""What conductor and worker stand on: processes, spools, queue, locks, evaluation."""

@@ -1,1 +1,0 @@
-"""The parts of suite.stats: estimates, intervals, comparisons, curves."""
