@@ -9,7 +9,7 @@ and nothing is divided. Left out: a KL penalty to the base model, which neither 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import algorithms
 from algorithms.base import Algorithm, require
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 class GRPO(Algorithm):
     """Settings of GRPO; see the module docstring."""
 
+    plain_if: ClassVar[tuple[str, ...]] = ("eps_low", "eps_high")  # at their defaults
+
     eps_low: float = 0.2  # AEPO; CLIP section 3.2 "symmetric": clip range below 1
     eps_high: float = 0.2  # the same, above 1; inf switches clip-high off
     std: bool = True  # divide by the group's standard deviation; False is Dr. GRPO
@@ -31,6 +33,12 @@ class GRPO(Algorithm):
         require(0.0 <= low <= 1.0, "eps_low", low, "in [0, 1] (1.0 switches clip-low off)")
         require(high >= 0.0, "eps_high", high, ">= 0 (.inf switches clip-high off)")
         require(isinstance(self.std, bool), "std", self.std, "true or false")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether these settings are the baseline's, with either choice of `std`."""
+        plain = GRPO()
+        return all(getattr(self, name) == getattr(plain, name) for name in self.plain_if)
 
     def advantages(self, rewards_PG: Tensor) -> Tensor:
         """A_i = (R_i - baseline) / std over the group, 0 when all G rewards are equal.

@@ -19,26 +19,26 @@ _BOXED = re.compile(r"\\boxed\{")
 def as_markdown(text: str) -> str:
     """Markdown that shows `text`, with $…$, \\(…\\), $$…$$, \\[…\\] and \\boxed{…} as maths."""
     parts, end = [], 0
-    for found in _MATHS.finditer(text):
-        parts.append(_plain(text[end : found.start()], inside=end > 0))
-        formula = next(group for group in found.groups() if group is not None)
-        display = found["display"] or found["bracket"]
+    for match in _MATHS.finditer(text):
+        parts.append(_plain(text[end : match.start()], inside=end > 0))
+        formula = next(group for group in match.groups() if group is not None)
+        display = match["display"] or match["bracket"]
         parts.append(f"$${_one_line(formula)}$$" if display else f"${_one_line(formula)}$")
-        end = found.end()
+        end = match.end()
     return "".join([*parts, _plain(text[end:], inside=end > 0)])
 
 
 def _plain(text: str, inside: bool) -> str:
     """Escaped, but for boxes outside of maths, which become maths; inside: as in `as_written`."""
     parts, end = [], 0
-    for found in _BOXED.finditer(text):
-        if found.start() < end:
+    for match in _BOXED.finditer(text):
+        if match.start() < end:
             continue
-        close = _closing(text, found.end())
+        close = _closing(text, match.end())
         if close:
             parts += [
-                as_written(text[end : found.start()], inside or end > 0),
-                f"${_one_line(text[found.start() : close])}$",
+                as_written(text[end : match.start()], inside or end > 0),
+                f"${_one_line(text[match.start() : close])}$",
             ]
             end = close
     return "".join([*parts, as_written(text[end:], inside or end > 0)])

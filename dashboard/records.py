@@ -21,12 +21,14 @@ _CONFIG = ("settings", "train", "evaluate", "resources", "identity", "versions",
 def configuration(snapshot: Snapshot, run: str) -> dict[str, str]:
     """Everything a run was made with, flat: "train.lr" -> "0.0005"."""
     columns = (*_CONFIG, "model", "algorithm", "seed", "budget", "budget_unit", "git_commit")
-    row = frame(snapshot.path, f"SELECT {', '.join(columns)} FROM data.runs WHERE run = ?", [run])
-    found: dict[str, str] = {}
+    row = frame(
+        snapshot.path, f"SELECT {', '.join(columns)} FROM runs WHERE run = ? LIMIT 1", [run]
+    )
+    settings: dict[str, str] = {}
     for name, value in row.iloc[0].items():
         value = json.loads(value) if name in _CONFIG and isinstance(value, str) else value
-        found |= dict(_flat(str(name), value))
-    return found
+        settings |= dict(_flat(str(name), value))
+    return settings
 
 
 def _flat(name: str, value: Any) -> list[tuple[str, str]]:
@@ -38,7 +40,7 @@ def _flat(name: str, value: Any) -> list[tuple[str, str]]:
 @cached
 def command(snapshot: Snapshot, run: str) -> str:
     """The OpenRLHF command of a run, "" before it started."""
-    row = frame(snapshot.path, "SELECT command FROM data.runs WHERE run = ?", [run])
+    row = frame(snapshot.path, "SELECT command FROM runs WHERE run = ? LIMIT 1", [run])
     return row.command[0] or ""
 
 
@@ -49,7 +51,7 @@ def events(snapshot: Snapshot, run: str) -> pd.DataFrame:
         snapshot.path,
         """SELECT strftime(time, '%Y-%m-%d %H:%M:%S') AS time, attempt, kind,
                   CAST(detail AS VARCHAR) AS detail
-             FROM data.events WHERE run = ? ORDER BY data.events.time DESC LIMIT 200""",
+             FROM events e WHERE run = ? ORDER BY e.time DESC LIMIT 200""",
         [run],
     )
 
@@ -73,7 +75,7 @@ def points(snapshot: Snapshot, run: str) -> pd.DataFrame:
     """The evaluations of a run: benchmark, fraction of the budget, step."""
     return frame(
         snapshot.path,
-        """SELECT DISTINCT benchmark, fraction, step FROM data.batches
+        """SELECT DISTINCT benchmark, fraction, step FROM batches
             WHERE run = ? ORDER BY benchmark, fraction""",
         [run],
     )
@@ -86,26 +88,27 @@ def samples(
     """Stored example responses of an evaluation; verdict: "" for any, or a key of VERDICTS."""
     rows = frame(
         snapshot.path,
-        """SELECT problem, verdicts, to_json(examples)::VARCHAR AS examples FROM data.batches
+        """SELECT problem, verdicts, to_json(examples)::VARCHAR AS examples FROM batches
             WHERE run = ? AND benchmark = ? AND fraction = ? AND first = 0 ORDER BY problem""",
         [run, benchmark, fraction],
     )
-    known = _problems(snapshot, run, benchmark)
-    found = [
-        Sample(row.problem, *known.get(row.problem, ("", "")), letter, response)
+    problems = _problems(snapshot, run, benchmark)
+    examples = [
+        Sample(row.problem, *problems.get(row.problem, ("", "")), letter, response)
         for row in rows.itertuples()
         for letter, response in zip(row.verdicts, json.loads(row.examples or "[]"), strict=False)
         if verdict in ("", letter)
     ]
-    return found[:limit]
+    return examples[:limit]
 
 
 def _problems(snapshot: Snapshot, run: str, benchmark: str) -> dict[str, tuple[str, str]]:
     """Problem and answer by id, if a file with exactly the run's problems is still there."""
     with reading(snapshot.path) as connection:
         row = connection.execute(
-            """SELECT origin, sha256, identity->>benchmark FROM data.benchmarks
-                 LEFT JOIN data.runs USING (run) WHERE run = ? AND benchmark = ?""",
+            """SELECT b.origin, b.sha256, r.identity->>b.benchmark
+                 FROM benchmarks b LEFT JOIN runs r USING (run)
+                WHERE run = ? AND b.benchmark = ? LIMIT 1""",
             [run, benchmark],
         ).fetchone()
     if row is None:
@@ -117,7 +120,7 @@ def _problems(snapshot: Snapshot, run: str, benchmark: str) -> dict[str, tuple[s
     for path in [*(path for path in ours if "-train-" not in path.name), Path(origin)]:
         rows = _rows(path)
         if rows and content_digest(rows) == digest:
-            return {one["id"]: (one["problem"], one["answer"]) for one in rows}
+            return {row["id"]: (row["problem"], row["answer"]) for row in rows}
     return {}
 
 

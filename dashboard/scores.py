@@ -14,11 +14,12 @@ import pandas as pd
 from dashboard.queries import Snapshot, cached, frame, reading
 from suite import stats
 from suite.report import equal_cost, spending
-from suite.report import leaderboard as report
+from suite.report.differences import above_base, comparisons, differences
 from suite.report.headline import headline
+from suite.report.leaderboard import BASE_ROW, table
 from suite.report.papers import against, published
 from suite.report.scores import Scores
-from suite.report.table import Report
+from suite.report.table import Report, difference_text
 
 
 class Subject(NamedTuple):
@@ -33,7 +34,7 @@ class Subject(NamedTuple):
 
 @cached
 def evaluated(snapshot: Snapshot, matrix: str) -> str:
-    """Another text for another state of the evaluations of a matrix, or of its cells."""
+    """Another text for another state of the evaluations of a matrix, or of its runs."""
     with reading(snapshot.path) as connection:
         (text,) = connection.execute(
             """SELECT md5(string_agg(text, ';' ORDER BY text))
@@ -51,52 +52,52 @@ def advice(subject: Subject, baseline: str) -> tuple[list[str], pd.DataFrame, li
     """The headline's sentences, the table of verdicts and its notes."""
     with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
-    known = scores.names() if scores.arms else []
-    found = report.comparisons(scores, baseline if baseline in known else "") if known else {}
+    arms = scores.names() if scores.arms else []
+    compared = comparisons(scores, baseline if baseline in arms else "") if arms else {}
     rows = [
-        {"arm": one.arm, **{f"pass@{k}": _verdict(of_k[i]) for k, of_k in found.items()}}
-        for i, one in enumerate(next(iter(found.values()), []))
+        {
+            "arm": comparison.arm,
+            **{
+                f"pass@{k}": difference_text(of_k[place], undecided="no difference shown")
+                for k, of_k in compared.items()
+            },
+        }
+        for place, comparison in enumerate(next(iter(compared.values()), []))
     ]
-    notes = [note for one in report.differences(scores, found) for note in one.notes]
-    return headline(scores, found), pd.DataFrame(rows), notes
-
-
-def _verdict(found: stats.Comparison) -> str:
-    """ "+0.041 [+0.006, +0.078] above"."""
-    said = found.verdict.split()[0] if found.shown else "no difference shown"
-    return f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {said}"
+    notes = [note for report in differences(scores, compared) for note in report.notes]
+    return headline(scores, compared), pd.DataFrame(rows), notes
 
 
 @cached
 def scored_arms(subject: Subject) -> list[str]:
     """The arms with scores, in the order of the matrix."""
-    found = frame(
+    table = frame(
         subject.path,
-        """SELECT arm FROM pass_at_k p JOIN data.cells c USING (matrix, arm, run)
+        """SELECT arm FROM pass_at_k p JOIN matrix_runs m USING (matrix, arm, run)
             WHERE p.matrix = ? AND benchmark = ? AND p.model = ?
-            GROUP BY arm ORDER BY min(c.position)""",
+            GROUP BY arm ORDER BY min(m.position)""",
         [*subject[1:4]],
     )
-    return list(found.arm)
+    return list(table.arm)
 
 
 @cached
 def ks(subject: Subject) -> list[int]:
     """Each k of pass@k that the matrix asks for."""
-    found = frame(
+    table = frame(
         subject.path,
         """SELECT DISTINCT k FROM pass_at_k
             WHERE matrix = ? AND benchmark = ? AND model = ? ORDER BY k""",
         [*subject[1:4]],
     )
-    return [int(k) for k in found.k]
+    return [int(k) for k in table.k]
 
 
 @cached
 def leaderboard(subject: Subject) -> Report:
     """The scores with their intervals, and the report's notes."""
     with reading(subject.path) as connection:
-        return report.table(connection, Scores.read(connection, *subject[1:4]))
+        return table(connection, Scores.read(connection, *subject[1:4]))
 
 
 @cached
@@ -106,16 +107,16 @@ def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFra
     unit: of the cost, one of suite.report.spending.UNITS. ValueError when it was not recorded.
     """
     with reading(subject.path) as connection:
-        found = spending.read(connection, *subject[1:4], unit)
+        matched = spending.read(connection, *subject[1:4], unit)
     rows = []
-    for curve in found.curves if found else []:
+    for curve in matched.curves if matched else []:
         for k in ks:
             cost, mean = curve.mean(k)
             for at, scores_SP in enumerate(curve.scores(k)):
-                rng = found.rng(curve.arm, k, at)
+                rng = matched.rng(curve.arm, k, at)
                 made = stats.hierarchical_interval(scores_SP, rng=rng)
                 values = (cost[at], mean[at], made.low, made.high)
-                rows.append((curve.arm, k, *values, len(found.seeds)))
+                rows.append((curve.arm, k, *values, len(matched.seeds)))
     names = ["arm", "k", "cost", "score", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=names)
 
@@ -125,15 +126,15 @@ def pass_curves(subject: Subject) -> pd.DataFrame:
     """pass@k of the last evaluation over k (powers of two up to the samples) with intervals."""
     with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
-    counts = [n for one in (*scores.arms.values(), *scores.base.values()) for n, _ in one.values()]
-    samples = min(counts, default=0)
+    runs = (*scores.arms.values(), *scores.base.values())
+    samples = min((n for counts in runs for n, _ in counts.values()), default=0)
     ks = sorted({*(2**i for i in range(samples.bit_length())), samples} - {0})
     rows = []
     for arm in [None, *scores.names()] if scores.base else scores.names():
         for k in ks:
-            scores_SP = scores.of(arm, k)
+            scores_SP = scores.values(arm, k)
             made = stats.hierarchical_interval(scores_SP, rng=scores.rng(arm, k))
-            rows.append((arm or "base model", k, made.estimate, made.low, made.high))
+            rows.append((arm or BASE_ROW, k, made.estimate, made.low, made.high))
     return pd.DataFrame(rows, columns=["arm", "k", "score", "low", "high"])
 
 
@@ -142,7 +143,7 @@ def base_verdicts(subject: Subject, k: int) -> dict[str, str]:
     """What the paired comparison with the base model says of each arm at k."""
     with reading(subject.path) as connection:
         scores = Scores.read(connection, *subject[1:4])
-    return {arm: one.verdict for arm, one in report.above_base(scores, k).items()}
+    return {arm: comparison.verdict for arm, comparison in above_base(scores, k).items()}
 
 
 @cached
@@ -177,13 +178,13 @@ def entropy_and_score(subject: Subject, _snapshot: Snapshot, k: int, source: str
     entropy = {
         "rollouts": """SELECT run, step, value FROM traced
                        UNION ALL SELECT run, 0, arg_min(value, step) FROM traced GROUP BY run""",
-        "probe": "SELECT DISTINCT run, step, value FROM data.probes WHERE estimator = 'full'",
+        "probe": "SELECT DISTINCT run, step, value FROM probes WHERE estimator = 'full'",
     }[source]
     return frame(
         subject.path,
         f"""WITH traced AS (
-                SELECT run, step, value FROM data.traces
-                 WHERE metric = 'entropy' AND run IN (SELECT run FROM data.cells WHERE matrix = ?))
+                SELECT run, step, value FROM steps WHERE metric = 'entropy'
+                   AND run IN (SELECT run FROM matrix_runs WHERE matrix = ?))
             SELECT p.arm, p.fraction, avg(e.value) AS entropy, avg(p.score) AS score
               FROM pass_at_k p JOIN ({entropy}) e USING (run, step)
              WHERE p.matrix = ? AND p.benchmark = ? AND p.model = ? AND p.k = ?

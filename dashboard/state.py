@@ -92,7 +92,7 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
         if now is None:
             nothing_yet()
         elif needs_scores and not now.benchmark:
-            st.info("No arm has been scored yet. The first evaluation of a cell shows here.")
+            st.info("No arm has been scored yet. The first evaluation of a run shows here.")
         else:
             body(now)
 

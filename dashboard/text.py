@@ -24,9 +24,9 @@ def as_written(text: str, inside: bool = False) -> str:
     return lines.replace("\n", "  \n")
 
 
-def _start_of_line(found: re.Match[str]) -> str:
+def _start_of_line(match: re.Match[str]) -> str:
     """Four spaces would begin a block of code, and === below a line makes it a heading."""
-    return "\u00a0" * len(found[1].replace("\t", "    ")) + r"\=" * len(found[2])
+    return "\u00a0" * len(match[1].replace("\t", "    ")) + r"\=" * len(match[2])
 
 
 def as_code(text: str) -> str:
@@ -37,7 +37,7 @@ def as_code(text: str) -> str:
 def show_table(table: Report | pd.DataFrame, index: bool = False) -> None:
     """Every cell and header as it is: "> 5" is no quotation. `index`: show that of a frame too."""
     if isinstance(table, Report):
-        table = pd.DataFrame(table.rows, columns=table.columns)
+        table = pd.DataFrame(table.texts(), columns=table.titles)
     written = table.astype(str).map(as_written).rename(columns=as_written, index=_written_index)
     st.table(written, hide_index=not index)
 

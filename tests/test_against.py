@@ -90,7 +90,7 @@ CORRECT = {"grpo": [4, 12, 20], "entreg": [4, 20, 20], "aent": [4, 8, 36]}
 
 def rows_of(report):
     """Rows as dictionaries, by (arm, on, figure)."""
-    return {tuple(row[:3]): dict(zip(report.columns, row, strict=True)) for row in report.rows}
+    return {tuple(row[:3]): dict(zip(report.titles, row, strict=True)) for row in report.texts()}
 
 
 def test_scores_stand_beside_theirs_with_the_interval_of_the_leaderboard(tmp_path, table1a):
@@ -113,7 +113,7 @@ def test_scores_stand_beside_theirs_with_the_interval_of_the_leaderboard(tmp_pat
     base = rows["base", "aime24", "pass@1"]
     assert base["ours"].startswith("0.094 [") and base["theirs"] == "0.083"
     assert rows["grpo", "minerva_math", "pass@1"]["ours"] == "not measured"
-    assert len(beside.rows) == 4 * 6 + 3 * (1 + 2 * 3)
+    assert len(beside.texts()) == 4 * 6 + 3 * (1 + 2 * 3)
 
 
 def test_the_intervals_are_those_of_the_leaderboard(tmp_path, table1a):
@@ -171,7 +171,7 @@ def test_settings_that_differ_are_named_and_others_are_not(tmp_path, table1a):
         for cell in table1a
     ]
     _, settings = against.reports(database(tmp_path, cells, CORRECT, samples=8), "aent-table1a")
-    assert settings.rows == [
+    assert settings.texts() == [
         ["evaluate.samples", "8", "4", "all"],
         ["p", "0.5", "0.33", "aent"],
         ["seeds", "0", "0, 1, 2", "all"],
@@ -186,7 +186,7 @@ def test_with_the_papers_own_settings_none_differs(tmp_path):
     beside, settings = against.reports(
         database(tmp_path, cells, correct, samples=32), "aepo-table1-qwen3-4b"
     )
-    assert settings.rows == []
+    assert settings.texts() == []
     assert settings.notes[0] == "No setting differs from those of table1-qwen3-4b.yaml."
     grpo = rows_of(beside)["grpo", "average of 7", "pass@1"]
     ours, low, high = map(float, re.findall(r"\d\.\d+", grpo["ours"]))
@@ -204,8 +204,8 @@ def test_a_rehearsal_shows_the_table_and_says_that_it_means_nothing(tmp_path):
     row = rows_of(reports[0])["grpo", "aime24", "pass@512"]
     assert row["ours"].startswith("0.500 [") and row["ours"].endswith("(arithmetic, pass@8)")
     assert (row["theirs"], row["theirs within ours"]) == ("0.633", "not comparable")
-    assert {row[-2] for row in reports[0].rows} == {"not comparable"}
-    differing = {row[0]: row[1:] for row in reports[1].rows}
+    assert {row[-2] for row in reports[0].texts()} == {"not comparable"}
+    differing = {row[0]: row[1:] for row in reports[1].texts()}
     assert differing["model"] == ["arithmetic-tiny", "Qwen/Qwen2.5-7B", "all"]
     assert differing["resources.accelerator"] == ["not set", "A800", "all"]
     assert {"train.lr", "budget.steps", "train.max_new_tokens"} <= set(differing)

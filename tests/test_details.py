@@ -63,7 +63,7 @@ def history(folder, benchmarks):
 
 
 def rows_of(report):
-    return {row[0]: dict(zip(report.columns, row, strict=True)) for row in report.rows}
+    return {row[0]: dict(zip(report.titles, row, strict=True)) for row in report.texts()}
 
 
 @pytest.fixture(scope="module")

@@ -72,6 +72,7 @@ ROOMS = (
     "suite.stats",
     "suite.spool",
     "suite.machine",
+    "suite.metrics",
     "suite.workspace",
     "suite.text",
     "suite.bootstrap",

@@ -90,7 +90,7 @@ HALVES = (0.0, 0.5, 1.0)
 
 def rows_of(report):
     """Rows as dictionaries, by (arm, score)."""
-    return {(row[0], row[1]): dict(zip(report.columns, row, strict=True)) for row in report.rows}
+    return {(row[0], row[1]): dict(zip(report.titles, row, strict=True)) for row in report.texts()}
 
 
 def test_what_equal_cost_bought_and_what_a_score_cost(database):
@@ -143,7 +143,7 @@ def test_costs_are_in_the_unit_asked_for(database, unit, goal):
 def test_the_budget_names_the_unit(database):
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip", "entreg")}
     report = equal_cost.reports(database(right, HALVES, budget="steps: 20"), "m")[0]
-    assert "at 20 steps" in report.columns
+    assert "at 20 steps" in report.titles
     with pytest.raises(ValueError, match="one of gpu_hours, tokens, steps"):
         equal_cost.reports(database(right, HALVES), "m", "euros")
 
@@ -151,7 +151,7 @@ def test_the_budget_names_the_unit(database):
 def test_an_arm_scored_once_is_left_out_by_name(database):
     db = database({"grpo": [1, 2, 3], "clip": [1], "entreg": [1, 2, 2]}, HALVES)
     report = equal_cost.reports(db, "m")[0]
-    assert {row[0] for row in report.rows} == {"grpo", "entreg"}
+    assert {row[0] for row in report.texts()} == {"grpo", "entreg"}
     assert any(note.endswith("clip (seed 0).") for note in report.notes)
 
 
@@ -168,7 +168,7 @@ def test_seeds_are_pooled_and_said_to_be_few(database):
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip", "entreg")}
     report = equal_cost.reports(database(right, HALVES, seeds=(0, 1)), "m")[0]
     assert any("2 seeds: the brackets of a cost understate" in note for note in report.notes)
-    assert len(report.rows) == 3
+    assert len(report.texts()) == 3
 
 
 def test_no_fit_to_few_points_and_that_is_said(database):
@@ -194,7 +194,7 @@ def test_phases_are_shares_of_what_was_charged(database):
     """3 + 3 s of generation, 1 + 5 s of update: half each; 24 + 12 s, 36 s and 72 s beside it."""
     right = {arm: [1, 2, 3] for arm in ("grpo", "clip", "entreg")}
     report = equal_cost.reports(database(right, HALVES), "m")[-1]
-    row = dict(zip(report.columns, report.rows[0], strict=True))
+    row = dict(zip(report.titles, report.texts()[0], strict=True))
     assert (row["arm"], row["generation"], row["update"]) == ("clip", "50.0%", "50.0%")
     assert row["steps"] == "2"
     assert (row["evaluation, idle …"], row["start-up"], row["lost"]) == ("0.01", "0.01", "0.02")

@@ -99,7 +99,7 @@ def test_the_audit_holds_answers_against_other_problems_golds(run):
     assert found["b"].pairs == 5 and found["b"].rate == 1 / 5
     assert scores(workspace) == before
     report = audit_report(found)
-    row = dict(zip(report.columns, report.rows[0], strict=True))
+    row = dict(zip(report.titles, report.texts()[0], strict=True))
     assert row["rate"].startswith("20.000% [") and report.notes[1] == "b: 3 for 3 \\%"
     with pytest.raises(ValueError, match="no run nonsense"):
         audit(workspace, "nonsense")

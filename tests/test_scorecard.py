@@ -91,7 +91,7 @@ def finish(workspace, cell, digests=range(4), times=1):
 
 def test_scores_votes_and_guessing_by_hand(workspace, exam):
     (card,) = scorecard.card(workspace.db, finish(workspace, asked(workspace, exam)))
-    row, guessing = (dict(zip(card.columns, row, strict=True)) for row in card.rows)
+    row, guessing = (dict(zip(card.titles, row, strict=True)) for row in card.texts())
     # Right: 3, 1, 2, 4 of four each: 10 of 16; of two: 1, 1/2, 5/6, 1.
     assert row["pass@1"].startswith("0.625 [") and row["pass@2"].startswith("0.833 [")
     assert row["pass@4"].startswith("1.000 [") and row["maj@n"] == "0.750"
@@ -114,7 +114,7 @@ def test_fewer_samples_than_exist_are_no_coin_flip(workspace, exam):
 
 def test_the_same_samples_read_otherwise(workspace, exam):
     _, more = scorecard.card(workspace.db, finish(workspace, asked(workspace, exam)), more=True)
-    row = dict(zip(more.columns, more.rows[0], strict=True))
+    row = dict(zip(more.titles, more.texts()[0], strict=True))
     assert row["mean@n"].startswith("0.625 [")
     # Two of two right: 3/6, 0, 1/6, 1. Four of four: the last problem only.
     assert row["pass^2"].startswith("0.417 [") and row["pass^4"].startswith("0.250 [")
@@ -165,7 +165,7 @@ def test_evaluations_are_listed_with_their_sampling(workspace, exam):
     finish(workspace, asked(workspace, exam, seed=1, pass_at="1"))
     assert scorecard.finished(workspace.db) == [one.id, other.id]
     (report,) = scorecard.evaluations(workspace.db)
-    rows = [dict(zip(report.columns, row, strict=True)) for row in report.rows]
+    rows = [dict(zip(report.titles, row, strict=True)) for row in report.texts()]
     assert [(row["run"], row["seed"]) for row in rows] == [(one.id, "0"), (other.id, "1")]
     assert rows[0]["sampling"] == "T 0.6, top-p 0.95, top-k 20"
     assert rows[0]["pass@4"].startswith("1.000 [") and rows[1]["pass@4"] == ""

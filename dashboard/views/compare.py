@@ -7,6 +7,7 @@ import streamlit as st
 from dashboard import charts, queries, scores, state
 from dashboard.state import Choice
 from dashboard.text import as_written, refuse_cost, show_notes, show_table
+from suite.report.differences import baseline_of
 from suite.report.spending import UNITS
 from suite.report.table import Report
 
@@ -20,7 +21,7 @@ def _body(choice: Choice) -> None:
     ks = scores.ks(choice.subject)
     arms = scores.scored_arms(choice.subject)
     left, middle, right = st.columns([2, 2, 3])
-    default = arms.index("grpo") if "grpo" in arms else 0
+    default = arms.index(baseline_of(arms)) if arms else 0
     baseline = left.selectbox("Baseline", arms, index=default, key="baseline", bind="query-params")
     unit = middle.selectbox(
         "Against", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
@@ -56,8 +57,8 @@ def _published(found: list[Report]) -> None:
     st.subheader("Beside what the paper reports")
     show_table(beside)
     st.caption(as_written(" ".join(beside.notes)))
-    with st.expander(f"Settings that differ: {len(settings.rows)}"):
-        if settings.rows:
+    with st.expander(f"Settings that differ: {len(settings.texts())}"):
+        if settings.texts():
             show_table(settings)
         show_notes(settings.notes)
 

@@ -6,16 +6,8 @@ import streamlit as st
 
 from dashboard import charts, queries, scores, state
 from dashboard.state import Choice
-
-TITLES = {
-    "entropy": "entropy, nats a token",
-    "response_length": "response length, tokens",
-    "reward": "reward",
-    "truncated": "share truncated",
-    "clip_low": "clipped below, share",
-    "clip_high": "clipped above, share",
-    "groups_without_signal": "groups without signal, share",
-}
+from suite.metrics import ENTROPY_VIEW, drawn_by, heading
+from suite.report.alarms import COLLAPSE, EXPLOSION, TRUNCATION
 
 
 def show() -> None:
@@ -26,11 +18,11 @@ def show() -> None:
 def _body(choice: Choice) -> None:
     state.alarms(choice)
     st.caption(
-        f"Alarms: entropy of the last quarter of the steps below {queries.COLLAPSE:.0%} of the "
-        f"first step's (collapse) or above {queries.EXPLOSION:.0%} (explosion); more than "
-        f"{queries.TRUNCATION:.0%} of the responses truncated; a gradient that is plain GRPO's."
+        f"Alarms: entropy of the last quarter of the steps below {COLLAPSE:.0%} of the "
+        f"first step's (collapse) or above {EXPLOSION:.0%} (explosion); more than "
+        f"{TRUNCATION:.0%} of the responses truncated; a gradient that is plain GRPO's."
     )
-    arms = list(dict.fromkeys(queries.cells(choice.snapshot, choice.matrix).arm))
+    arms = list(dict.fromkeys(queries.runs(choice.snapshot, choice.matrix).arm))
     left, right = st.columns([2, 3])
     axis = left.selectbox(
         "Against", list(queries.AXES), format_func=queries.AXES.get, key="axis", bind="query-params"
@@ -43,9 +35,7 @@ def _body(choice: Choice) -> None:
 
 
 def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> None:
-    there = queries.metrics(choice.snapshot, choice.matrix)
-    controllers = [name for name in there if name.startswith("state/")]
-    names = [name for name in (*TITLES, *controllers) if name in there]
+    names = drawn_by(ENTROPY_VIEW, queries.metrics(choice.snapshot, choice.matrix))
     data = queries.traces(choice.snapshot, choice.matrix, tuple(names), axis, choice.model)
     data = data[data.arm.isin(shown)]
     if data.empty:
@@ -54,14 +44,14 @@ def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> N
     look.legend(shown)
     columns = st.columns(2)
     for place, name in enumerate(names):
-        own = data[data.metric == name]
-        if own.empty:
+        of_metric = data[data.metric == name]
+        if of_metric.empty:
             continue
-        title = TITLES.get(name, name.replace("state/", "controller: "))
+        title = heading(name)
         with columns[place % 2]:
             charts.show(
-                charts.traces(own, look, shown, queries.AXES[axis], title),
-                own,
+                charts.traces(of_metric, look, shown, queries.AXES[axis], title),
+                of_metric,
                 f"{choice.matrix}-{name.replace('/', '-')}",
                 f"{title} of each arm over {queries.AXES[axis]}",
             )

@@ -1,4 +1,4 @@
-"""Overview: what to use, and how far every cell is."""
+"""Overview: what to use, and how far every run is."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import streamlit as st
 from dashboard import queries, scores, state
 from dashboard.state import Choice
 from dashboard.text import as_code, as_written, show_table
+from suite.report.progress import seconds_left
 from suite.text import compact, duration
 
 _STATES = {
@@ -25,68 +26,60 @@ def show() -> None:
 
 
 def _body(choice: Choice) -> None:
-    cells = queries.cells(choice.snapshot, choice.matrix)
+    runs = queries.runs(choice.snapshot, choice.matrix)
     top = st.container()  # filled last: its comparison takes seconds when a score is new
-    _numbers(cells)
-    st.subheader("Cells")
-    st.table(grid(cells))
+    _numbers(runs)
+    st.subheader("Runs")
+    st.table(grid(runs))
     st.caption(
         "A row an arm, a column a seed. Time left: at the pace so far, evaluations included; the "
-        "last one as in the cells that have finished. "
+        "last one as in the runs that have finished. "
         "GPU-hours: what was charged to the budget."
     )
-    for row in cells[cells.status == "failed"].itertuples():
+    for row in runs[runs.status == "failed"].itertuples():
         why = as_written(f"{row.arm} (seed {row.seed}): {row.error or 'failed'}")
         st.error(f"{why} · {as_code(f'suite logs {row.run}')}")
     state.alarms(choice)
     with top:
-        _headline(choice, cells)
+        _headline(choice, runs)
 
 
-def _headline(choice: Choice, cells: pd.DataFrame) -> None:
+def _headline(choice: Choice, runs: pd.DataFrame) -> None:
     if not choice.benchmark:
         st.info("Nothing has been scored yet: the advice comes with the first evaluations.")
         return
     advice, table, _ = scores.advice(choice.subject, "")
     st.markdown(f"### {as_written(advice[0])}")
-    unfinished = int((cells.status != "finished").sum())
-    early = f"Preliminary: {unfinished} of {len(cells)} cells are not finished. "
+    unfinished = int((runs.status != "finished").sum())
+    early = f"Preliminary: {unfinished} of {len(runs)} runs are not finished. "
     st.markdown(as_written((early if unfinished else "") + " ".join(advice[1:])))
     if not table.empty:
         show_table(table)
 
 
-def _numbers(cells: pd.DataFrame) -> None:
-    done, running = ((cells.status == state).sum() for state in ("finished", "running"))
+def _numbers(runs: pd.DataFrame) -> None:
+    done, running = ((runs.status == state).sum() for state in ("finished", "running"))
     columns = st.columns(4)
-    columns[0].metric("Cells finished", f"{done} of {len(cells)}")
+    columns[0].metric("Runs finished", f"{done} of {len(runs)}")
     columns[1].metric("Running", str(running))
-    columns[2].metric("GPU-hours spent", compact(cells.gpu_hours.sum()))
-    columns[3].metric("Time left, about", _left(cells))
+    columns[2].metric("GPU-hours spent", compact(runs.gpu_hours.sum()))
+    columns[3].metric("Time left, about", _left(runs))
 
 
-def _left(cells: pd.DataFrame) -> str:
-    """Of the running cells at their pace; of those without one yet at the mean of the others.
-
-    What was interrupted goes on as long as anything runs.
-    """
-    running = (cells.status == "running").sum()
-    waiting = cells[cells.status.isin(["running", "queued", *(["interrupted"] if running else [])])]
-    if waiting.empty:
-        return "–"
-    whole = cells.seconds.mean()
-    if pd.isna(whole):
+def _left(runs: pd.DataFrame) -> str:
+    rows = runs.astype(object).where(runs.notna(), None).to_dict("records")
+    seconds = seconds_left(rows)
+    if seconds is None:
         return "not yet"
-    side_by_side = max(1, running)
-    return duration((waiting.seconds_left.fillna(whole)).sum() / side_by_side)
+    return duration(seconds) if seconds else "–"
 
 
-def grid(cells: pd.DataFrame) -> pd.DataFrame:
-    """Arms by seeds (and models where there are several), each cell in a few words."""
-    one_model = cells.model.nunique() == 1
-    names = (cells.arm if one_model else cells.arm + " · " + cells.model).map(as_written)
-    texts = pd.Series([_text(row) for row in cells.itertuples()], index=cells.index, dtype=str)
-    table = pd.DataFrame({"arm": names, "seed": "seed " + cells.seed.astype(str), "text": texts})
+def grid(runs: pd.DataFrame) -> pd.DataFrame:
+    """Arms by seeds (and models where there are several), each run in a few words."""
+    one_model = runs.model.nunique() == 1
+    names = (runs.arm if one_model else runs.arm + " · " + runs.model).map(as_written)
+    texts = pd.Series([_text(row) for row in runs.itertuples()], index=runs.index, dtype=str)
+    table = pd.DataFrame({"arm": names, "seed": "seed " + runs.seed.astype(str), "text": texts})
     wide = table.pivot_table(
         index="arm", columns="seed", values="text", aggfunc="first", sort=False
     )

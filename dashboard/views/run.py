@@ -1,4 +1,4 @@
-"""Run: how one cell differs from another, what happened to it, and what it said."""
+"""Run: how one run differs from another, what happened to it, and what it said."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def show() -> None:
 
 
 def _body(choice: Choice) -> None:
-    cells = queries.cells(choice.snapshot, choice.matrix)
-    names = {row.run: f"{row.arm} (seed {row.seed})" for row in cells.itertuples()}
-    if cells.model.nunique() > 1:
-        names = {row.run: f"{names[row.run]} · {row.model}" for row in cells.itertuples()}
+    runs = queries.runs(choice.snapshot, choice.matrix)
+    names = {row.run: f"{row.arm} (seed {row.seed})" for row in runs.itertuples()}
+    if runs.model.nunique() > 1:
+        names = {row.run: f"{names[row.run]} · {row.model}" for row in runs.itertuples()}
     left, right = st.columns(2)
     runs = list(names)
     run = left.selectbox("Run", runs, format_func=names.get, key="run", bind="query-params")
@@ -32,7 +32,7 @@ def _body(choice: Choice) -> None:
         bind="query-params",
     )  # fmt: skip
     run, other = run or runs[0], other or runs[0]
-    row = cells.set_index("run").loc[run]
+    row = runs.set_index("run").loc[run]
     st.markdown(
         f"**{as_written(names[run])}** · {as_written(row.status)} · step {row.steps} · "
         f"{row.gpu_hours:.4g} GPU-hours · attempt {row.attempts} · {as_code(run)}"

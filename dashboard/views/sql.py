@@ -21,7 +21,7 @@ EXAMPLES = {
   FROM traces t JOIN runs USING (run) WHERE metric LIKE 'seconds/%'
  GROUP BY ALL ORDER BY t.arm, gpu_hours DESC""",
     "what failed, and why": """SELECT run, time, detail->>'error' AS error
-  FROM data.events WHERE kind = 'failed' ORDER BY time DESC""",
+  FROM events WHERE kind = 'failed' ORDER BY time DESC""",
 }
 
 

@@ -34,7 +34,13 @@ def report(
     ] = False,
     db: Database = DEFAULT_DB,
     markdown: Annotated[Path | None, typer.Option(help="Write Markdown here as well.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write CSV here as well.")] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="A folder: also write a CSV file a table there, numbers as numbers."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with all tables instead.")
+    ] = False,
     cost: Annotated[
         bool, typer.Option("--cost", help="Also scores at equal cost, cost to score, phases.")
     ] = False,
@@ -51,10 +57,11 @@ def report(
     With --more also mean@n, pass^k and maj@k, how likely each arm improves on the baseline, the
     smallest detectable difference, and the interquartile mean over benchmarks.
     """
-    from suite.report.choose import chosen
+    from suite.report.choose import tables_of
 
     spent = unit if cost or unit else None
-    print_reports(checked(chosen, Workspace(db), matrix, more, spent, against), markdown, csv)
+    tables = checked(tables_of, Workspace(db), matrix, more, spent, against)
+    print_reports(tables, markdown, csv, as_json)
 
 
 def results(
@@ -76,14 +83,15 @@ def results(
     shown, not shown, or its opposite is shown, over paired seeds.
     """
     from suite.report.page import results as pages
+    from suite.report.page.study import study as read_study
 
     picture = figure or out.with_suffix(".svg")
-    of = checked(pages.study, source, claims)
+    study = checked(read_study, source, claims)
     if not check:
-        pages.write(of, out, picture)
+        pages.write(study, out, picture)
         console.print(f"written: {out}, {picture}", highlight=False)
         return
-    wrong = pages.check(of, out, picture)
+    wrong = pages.check(study, out, picture)
     for line in wrong:
         say_error(line)
     if wrong:

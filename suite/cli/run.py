@@ -39,19 +39,19 @@ def run(
     reuse: Reuse = None,
     shrink: Shrink = False,
 ) -> None:
-    """Train and score every cell of a matrix that is not finished yet, then print the comparison.
+    """Train and score every run of a matrix that is not finished yet, then print the comparison.
 
     Stop it at any point (Ctrl-C, kill -9, power): the same command continues from the last
-    checkpoint. Editing the matrix reruns only the cells that changed. What the infrastructure
-    breaks (a dead process, a dead node) is tried again by itself. On a cluster, the database's
-    folder has to be on storage that all nodes share.
+    checkpoint. After an edit of the matrix only the runs that changed are made anew. What the
+    infrastructure breaks (a dead process, a dead node) is tried again by itself. On a cluster, the
+    database's folder has to be on storage that all nodes share.
 
-    Of several matrices, cells that are the same are trained once, and those that can share a start
-    of the stack do. With --shrink, what is meant for large hardware is rehearsed here: arms,
+    A run that several matrices share is trained once, and runs that can share a start of the
+    stack do. With --shrink, what is meant for large hardware is rehearsed here: arms,
     algorithms, settings and reward modes are the matrix's own, the numbers mean nothing.
     """
     from suite.plan.plan import warnings
-    from suite.report.choose import chosen
+    from suite.report.choose import tables_of
 
     cells = [cell for path in matrix for cell in cells_of(path, shrink)]
     names = list(dict.fromkeys(cell.matrix for cell in cells))
@@ -61,7 +61,7 @@ def run(
         say_error(line)
     failures = run_cells(cells, Workspace(db), address, reuse)
     for name in names:
-        print_reports(checked(chosen, Workspace(db), name))
+        print_reports(checked(tables_of, Workspace(db), name))
     for line in failures:
         say_error(line)
     if failures:
@@ -71,14 +71,14 @@ def run(
 def plan(
     matrix: MatrixFile,
     db: Database = DEFAULT_DB,
-    commands: Annotated[bool, typer.Option(help="Print each cell's OpenRLHF command.")] = True,
+    commands: Annotated[bool, typer.Option(help="Print the command of each run.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
     gpus: Annotated[
         int | None, typer.Option(min=1, help="Also the wall time side by side on so many GPUs.")
     ] = None,
     shrink: Shrink = False,
 ) -> None:
-    """Show what a matrix would run: cells, cost, memory, where arms differ, OpenRLHF commands.
+    """Show what a matrix would run: runs, cost, memory, where arms differ, and commands.
 
     The cost is estimated from earlier runs in --db, else from a model whose assumptions are
     printed. Nothing is started and nothing is written.
@@ -100,8 +100,8 @@ def status(
     db: Database = DEFAULT_DB,
     watch: Annotated[bool, typer.Option("--watch", help="Refresh until Ctrl-C.")] = False,
 ) -> None:
-    """Show every cell of every matrix with its state, progress and cost; not the lab's runs."""
-    from suite.run.control import status_table
+    """Show every run of every matrix: state, progress, cost, time left, alarms; not the lab's."""
+    from suite.report.status import status_table
 
     if not watch:
         console.print(status_table(db))
@@ -125,7 +125,7 @@ def stop(
 
 
 def logs(
-    cell: Annotated[str, typer.Argument(help="A cell's id, or its start; see `suite status`.")],
+    run: Annotated[str, typer.Argument(help="A run's id, or its start; see `suite status`.")],
     attempt: Annotated[int | None, typer.Option(help="The last one by default.")] = None,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=1, help="How many, from the end.")
@@ -133,10 +133,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on while it runs.")] = False,
     db: Database = DEFAULT_DB,
 ) -> None:
-    """Print the log of an attempt at a cell: what OpenRLHF, DeepSpeed, vLLM and Ray said."""
+    """Print the log of an attempt at a run: what OpenRLHF, DeepSpeed, vLLM and Ray said."""
     from suite.run import control
 
-    path = checked(control.log_of, Workspace(db), cell, attempt)
+    path = checked(control.log_of, Workspace(db), run, attempt)
     if not path.stat().st_size and not follow:
         errors.print("nothing has been said yet", highlight=False)
     with contextlib.suppress(KeyboardInterrupt):

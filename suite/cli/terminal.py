@@ -36,7 +36,7 @@ Reuse = Annotated[
     bool | None,
     typer.Option(
         "--reuse/--no-reuse",
-        help="Let cells that can share a start of the stack; by default only without --address.",
+        help="Let runs share a start of the stack where they can; by default unless --address.",
         show_default=False,
     ),
 ]
@@ -62,19 +62,32 @@ def checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def print_reports(
-    reports: list[Report], markdown: Path | None = None, csv: Path | None = None
+    reports: list[Report],
+    markdown: Path | None = None,
+    csv: Path | None = None,
+    as_json: bool = False,
 ) -> None:
-    if not reports:
+    """Tables to the terminal, or all as JSON; to a Markdown file and a folder of CSV as well.
+
+    Raises:
+        typer.BadParameter: the CSV's folder is a file.
+    """
+    from suite.report import table
+
+    if csv and csv.exists() and not csv.is_dir():
+        raise typer.BadParameter(f"--csv takes a folder, and {csv} is a file")
+    if as_json:
+        typer.echo(table.as_json(reports))
+    elif not reports:
         console.print("nothing has been evaluated; `suite status` shows how far it is")
-    for one in reports:
-        console.print(one.table())
-    for path, text in (
-        (markdown, "\n".join(one.markdown() for one in reports)),
-        (csv, "".join(one.csv() for one in reports)),
-    ):
-        if path:
-            path.write_text(text)
-            console.print(f"written: {path}")
+    for report in () if as_json else reports:
+        console.print(report.table())
+    if markdown:
+        markdown.write_text("\n".join(report.markdown() for report in reports))
+        errors.print(f"written: {markdown}", highlight=False)
+    if csv:
+        for path in table.write_csv(reports, csv):
+            errors.print(f"written: {path}", highlight=False)
 
 
 def say_error(text: str) -> None:

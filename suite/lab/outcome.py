@@ -104,7 +104,7 @@ def read(experiment: Experiment, db: Path) -> Outcome:
     with connect(db) as connection:
         rows = connection.execute(
             """SELECT r.arm, t.metric, r.seed, t.step, t.value
-                 FROM data.cells r JOIN data.traces t USING (run)
+                 FROM matrix_runs r JOIN steps t USING (run)
                 WHERE r.matrix = ? AND t.value IS NOT NULL ORDER BY ALL""",
             [experiment.name],
         ).fetchnumpy()

@@ -16,10 +16,10 @@ from typing import Any
 import algorithms
 from benchmarks import catalogue
 from suite.matrix.cell import Cell
+from suite.metrics import SECONDS_PER_HOUR
 from suite.plan.size import Accelerator, Shape
 from suite.store.timings import Timing
 from suite.text import count
-from suite.worker.ledger import SECONDS_PER_HOUR
 
 # What a model of the cost assumes. Nothing measured here: overwritten by the first real runs.
 UPDATE_UTILISATION = 0.35  # of the peak, forward and backward

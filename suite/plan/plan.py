@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import algorithms
+from algorithms.grpo import GRPO
 from algorithms.openrlhf.flags import MODULE
 from suite import machine
 from suite.matrix.cell import Cell
 from suite.matrix.command import openrlhf_flags, stack_key
+from suite.metrics import SECONDS_PER_HOUR as HOUR
 from suite.plan import cost as estimates
 from suite.plan import memory, size
 from suite.plan.cost import Estimate, finite
@@ -25,7 +27,6 @@ from suite.plan.memory import Load
 from suite.plan.size import Accelerator, Shape
 from suite.store import timings
 from suite.store.timings import Timing
-from suite.worker.ledger import SECONDS_PER_HOUR as HOUR
 from suite.workspace import Workspace
 
 
@@ -61,7 +62,7 @@ def warnings(cells: list[Cell]) -> list[str]:
         if cell.train["optimizer_steps_per_rollout"] == 1
         and (
             algorithms.algorithm_class(cell.algorithm).only_ratio
-            or (cell.algorithm == "grpo" and not _plain(cell.settings))
+            or (cell.algorithm == "grpo" and not GRPO(**cell.settings).is_plain)
         )
     }
     return [
@@ -69,11 +70,6 @@ def warnings(cells: list[Cell]) -> list[str]:
         "is 1 and no clip acts; set train.optimizer_steps_per_rollout to 4 or more"
         for arm in sorted(inert)
     ]
-
-
-def _plain(settings: dict[str, Any]) -> bool:
-    """Whether these settings of GRPO are the baseline's."""
-    return settings["eps_low"] == settings["eps_high"] == 0.2
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from suite.matrix.cell import Cell
+from suite.metrics import SECONDS_PER_HOUR as HOUR
 from suite.plan.plan import Planned, command, differences, side_by_side, total, warnings
 from suite.text import compact, duration
-from suite.worker.ledger import SECONDS_PER_HOUR as HOUR
 from suite.workspace import Workspace
 
 

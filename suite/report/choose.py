@@ -13,7 +13,7 @@ from suite.report.table import Report
 from suite.workspace import Workspace
 
 
-def chosen(
+def tables_of(
     workspace: Workspace,
     name: str = "",
     more: bool = False,

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from suite import stats
 from suite.report import votes
 from suite.report.differences import baseline
-from suite.report.scorecard import interval_text
+from suite.report.leaderboard import BASE_ROW
+from suite.report.scorecard import reading_columns
 from suite.report.scores import Scores, scored
-from suite.report.table import Report
+from suite.report.table import Entry, Report, column
 from suite.store import connect
 
 
@@ -28,14 +29,13 @@ def details(db: Path, matrix: str) -> list[Report]:
     Raises as `suite.report.leaderboard` does.
     """
     with connect(db) as connection:
-        scores = scored(connection, matrix)
+        scored_on = scored(connection, matrix)
         reports = []
-        for one in scores:
-            reports.append(_readings(connection, one))
-            reports += _comparisons(one)
-    models = dict.fromkeys(one.model for one in scores)
-    for model in models:
-        reports += _across([one for one in scores if one.model == model])
+        for scores in scored_on:
+            reports.append(_readings(connection, scores))
+            reports += _comparisons(scores)
+    for model in dict.fromkeys(scores.model for scores in scored_on):
+        reports += _across([scores for scores in scored_on if scores.model == model])
     return reports
 
 
@@ -43,46 +43,48 @@ def _readings(connection: Any, scores: Scores) -> Report:
     """mean@n, pass^k and maj@k of the base model and of each arm."""
     ks = [k for k in scores.ks if k > 1]
     voted = _voted(connection, scores)
-    rows = []
+    rows: list[list[Entry]] = []
     for arm in [*([None] if scores.base else []), *scores.names()]:
         rng = scores.rng(arm, "more")
-        values = [scores.of(arm, k, of=stats.pass_hat_k) for k in ks]
+        values = [scores.values(arm, k, estimator=stats.pass_hat_k) for k in ks]
         values += [_majority(voted[arm], k, rng) for k in ks] if voted.get(arm) else []
-        cells = [scores.cell(arm, 1), *(interval_text(one, rng) for one in values)]
-        rows.append([arm or "base model", *cells, *[""] * (1 + 2 * len(ks) - len(cells))])
-    columns = ["arm", "mean@n", *(f"pass^{k}" for k in ks), *(f"maj@{k}" for k in ks)]
+        cells = [stats.hierarchical_interval(values_SP, rng=rng) for values_SP in values]
+        absent = [None] * (2 * len(ks) - len(cells))
+        rows.append([arm or BASE_ROW, scores.interval(arm, 1), *cells, *absent])
+    columns = [column("arm"), *reading_columns(ks)]
     notes = [
         "Brackets: 95 % interval over problems, and seeds where there are more. pass^k: all of k "
         "samples are right. maj@k: the most frequent answer of k is right."
     ]
-    return Report(f"{scores.title}: the same samples", columns, rows, notes)
+    title = f"{scores.title}: the same samples"
+    return Report("readings", title, columns, rows, notes, scores.about)
 
 
 def _majority(
     by_seed: list[dict[str, votes.Vote]], k: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """maj@k, [seeds, problems]."""
-    problems = sorted(set.intersection(*(set(one) for one in by_seed)))
-    return np.array([votes.majority([one[p] for p in problems], k, rng) for one in by_seed])
+    problems = sorted(set.intersection(*map(set, by_seed)))
+    return np.array([votes.majority([cast[p] for p in problems], k, rng) for cast in by_seed])
 
 
 def _voted(connection: Any, scores: Scores) -> dict[str | None, list[dict[str, votes.Vote]]]:
     """arm (None: the base model) -> its seeds' votes where their answers were kept."""
     rows = connection.execute(
-        """SELECT c.arm, c.seed, run, p.step, p.fraction
-             FROM data.cells c JOIN data.points p USING (run)
-            WHERE c.matrix = ? AND c.model = ? ORDER BY c.position, p.fraction""",
+        """SELECT m.arm, m.seed, run, p.step, p.fraction
+             FROM matrix_runs m JOIN points p USING (run)
+            WHERE m.matrix = ? AND m.model = ? ORDER BY m.position, p.fraction""",
         [scores.matrix, scores.model],
     ).fetchall()
     places: dict[tuple[str | None, int], tuple[str, int, float]] = {}
     for arm, seed, *place in rows:  # the last of an arm and seed stays
         places[None if place[1] == 0 else arm, seed] = tuple(place)
-    found: dict[str | None, list[dict[str, votes.Vote]]] = {}
+    voted: dict[str | None, list[dict[str, votes.Vote]]] = {}
     for (arm, _), (run, step, fraction) in places.items():
         vote = votes.read(connection, run, scores.benchmark, step, fraction)
         if vote:
-            found.setdefault(arm, []).append(vote)
-    return found
+            voted.setdefault(arm, []).append(vote)
+    return voted
 
 
 def _comparisons(scores: Scores) -> list[Report]:
@@ -90,63 +92,79 @@ def _comparisons(scores: Scores) -> list[Report]:
     against, shared = baseline(scores)
     if not shared:
         return []
-    rows: dict[str, list[str]] = {arm: [arm] for arm in scores.names() if arm != against}
+    rows: dict[str, list[Entry]] = {arm: [arm] for arm in scores.names() if arm != against}
     for k in scores.ks:
-        for found in scores.compared(k, against, shared):
-            rows[found.arm] += [
-                f"{found.probability_of_improvement:.3f}",
-                f"{found.p_adjusted:.4f}",
-                f"±{found.detectable:.3f}",
+        for comparison in scores.compared(k, against, shared):
+            rows[comparison.arm] += [
+                comparison.probability_of_improvement,
+                comparison.p_adjusted,
+                comparison.detectable,
             ]
-    heads = [f"{what} pass@{k}" for k in scores.ks for what in ("P(better)", "p", "detectable")]
+    columns = [column("arm")]
+    for k in scores.ks:
+        columns += [
+            column("probability_of_improvement", ".3f", f"P(better) pass@{k}", k=k),
+            column("p_adjusted", ".4f", f"p pass@{k}", k=k),
+            column("detectable", "±.3f", f"detectable pass@{k}", k=k),
+        ]
     notes = [
         f"P(better): how often {against} is left behind when problems (and seeds) are drawn again. "
         "p: Holm's, for all arms together. detectable: the smallest true difference that a "
         "comparison as noisy as this one shows in four of five repetitions."
     ]
     title = f"{scores.title}: behind the comparison with {against}"
-    return [Report(title, ["arm", *heads], list(rows.values()), notes)]
+    about = scores.about | {"against": against}
+    return [Report("comparisons", title, columns, list(rows.values()), notes, about)]
 
 
-def _across(scores: list[Scores]) -> list[Report]:
+def _across(of_benchmarks: list[Scores]) -> list[Report]:
     """The benchmarks of one model together; nothing for a single one."""
-    ks = sorted(set.intersection(*(set(one.ks) for one in scores)))
-    arms = [arm for arm in scores[0].names() if all(arm in one.names() for one in scores)]
-    if len(scores) < 2 or not ks or not arms:
+    scores = of_benchmarks[0]
+    ks = sorted(set.intersection(*(set(each.ks) for each in of_benchmarks)))
+    arms = [a for a in scores.names() if all(a in each.names() for each in of_benchmarks)]
+    if len(of_benchmarks) < 2 or not ks or not arms:
         return []
-    against, _ = baseline(scores[0])
-    rng = scores[0].rng("across")
-    rows = []
+    against, _ = baseline(scores)
+    compared = against in arms and len(arms) > 1
+    rng = scores.rng("across")
+    rows: list[list[Entry]] = []
     for arm in arms:
-        cells = []
+        cells: list[Entry] = []
         for k in ks:
-            mine = _table(scores, arm, k)
-            cells.append(_middle(mine, rng))
-            if against in arms and len(arms) > 1:
-                won = stats.probability_of_improvement(mine, _table(scores, against, k))
-                cells.append("" if arm == against else f"{won:.3f}")
-        rows.append([arm, str(len(_table(scores, arm, ks[0]))), *cells])
-    each = ["IQM pass@{}"]
-    if against in arms and len(arms) > 1:
-        each.append("P(beats " + against + ") pass@{}")
+            means_RB = _means(of_benchmarks, arm, k)
+            cells.append(_middle(means_RB, rng))
+            if compared:
+                reference_RB = _means(of_benchmarks, against, k)
+                better = stats.probability_of_improvement(means_RB, reference_RB)
+                cells.append(None if arm == against else better)
+        rows.append([arm, len(_means(of_benchmarks, arm, ks[0])), *cells])
+    columns = [column("arm"), column("seeds")]
+    for k in ks:
+        columns.append(column("interquartile_mean", ".3f", f"IQM pass@{k}", k=k))
+        if compared:
+            title = f"P(beats {against}) pass@{k}"
+            columns.append(column("probability_of_improvement", ".3f", title, k=k))
+    benchmarks = ", ".join(each.benchmark for each in of_benchmarks)
     notes = [
-        f"Over {len(scores)} benchmarks ({', '.join(one.benchmark for one in scores)}). IQM: the "
+        f"Over {len(of_benchmarks)} benchmarks ({benchmarks}). IQM: the "
         "mean of the middle half of all scores; brackets, where an arm has several seeds: 95 % "
         "interval over them, too narrow below ten. P(beats): a run of the arm against one of "
         f"{against} on the same benchmark, ties half."
     ]
-    columns = ["arm", "seeds", *(text.format(k) for k in ks for text in each)]
-    title = f"{scores[0].matrix}: all benchmarks, {Path(scores[0].model).name}"
-    return [Report(title, columns, rows, notes)]
+    title = f"{scores.matrix}: all benchmarks, {Path(scores.model).name}"
+    about = {"matrix": scores.matrix, "model": scores.model, "against": against}
+    return [Report("across_benchmarks", title, columns, rows, notes, about)]
 
 
-def _table(scores: list[Scores], arm: str, k: int) -> NDArray[np.float64]:
+def _means(of_benchmarks: list[Scores], arm: str, k: int) -> NDArray[np.float64]:
     """pass@k, [seeds that have all benchmarks, benchmarks]."""
-    seeds = sorted(set.intersection(*(set(one.seeds(arm)) for one in scores)))
-    return np.stack([one.of(arm, k, seeds).mean(axis=1) for one in scores], axis=1)
+    seeds = sorted(set.intersection(*(set(each.seeds(arm)) for each in of_benchmarks)))
+    means = [each.values(arm, k, seeds).mean(axis=1) for each in of_benchmarks]
+    return np.stack(means, axis=1)
 
 
-def _middle(scores_RB: NDArray[np.float64], rng: np.random.Generator) -> str:
+def _middle(scores_RB: NDArray[np.float64], rng: np.random.Generator) -> Entry:
+    """The interquartile mean; with an interval where there are several runs."""
     if len(scores_RB) == 1:
-        return f"{stats.interquartile_mean(scores_RB):.3f}"
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*stats.interquartile_interval(scores_RB, rng=rng))
+        return stats.interquartile_mean(scores_RB)
+    return stats.interquartile_interval(scores_RB, rng=rng)

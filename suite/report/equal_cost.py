@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite import stats
-from suite.report.scores import with_interval
+from suite.metrics import SECONDS_PER_HOUR
 from suite.report.spending import BASE, UNITS, Curve, Matched, read
-from suite.report.table import Report
+from suite.report.table import COMPACT, Column, Entry, Fields, Report, column, number
 from suite.stats.curves import (
     EXPONENTS,
     Draws,
@@ -33,7 +33,6 @@ from suite.stats.curves import (
 from suite.store import connect, timings
 from suite.store.timings import Timing
 from suite.text import compact
-from suite.worker.ledger import SECONDS_PER_HOUR
 
 RESAMPLES, FIT_RESAMPLES = 2000, 400
 
@@ -47,31 +46,31 @@ def reports(db: Path, matrix: str, unit: str | None = None) -> list[Report]:
     """
     if unit is not None and unit not in UNITS:
         raise ValueError(f"unknown unit {unit!r}: one of {', '.join(UNITS)}")
-    found = []
+    tables = []
     with connect(db) as connection:
-        of = connection.execute(
+        subjects = connection.execute(
             "SELECT DISTINCT benchmark, model FROM pass_at_k WHERE matrix = ? ORDER BY ALL",
             [matrix],
         ).fetchall()
-        own = connection.execute(
+        budget = connection.execute(
             "SELECT budget_unit FROM runs WHERE matrix = ? ORDER BY position", [matrix]
         ).fetchone()
-        chosen = unit or (own[0] if own else "gpu_hours")
-        for benchmark, model in of:
-            matched = read(connection, matrix, benchmark, model, chosen)
+        unit = unit or (budget[0] if budget else "gpu_hours")
+        for benchmark, model in subjects:
+            matched = read(connection, matrix, benchmark, model, unit)
             if matched:
                 fits, refused = _saturation(matched)
-                found += [_equal_cost(matched, [] if fits else refused), *fits]
+                tables += [_equal_cost(matched, [] if fits else refused), *fits]
         arms = dict(
             connection.execute(
-                "SELECT run, arm FROM data.cells WHERE matrix = ? ORDER BY position", [matrix]
+                "SELECT run, arm FROM matrix_runs WHERE matrix = ? ORDER BY position", [matrix]
             ).fetchall()
         )
     runs = {timing.run: timing for timing in timings.read(db, matrix)}
     traced = [replace(runs[run], arm=arm) for run, arm in arms.items() if run in runs]
     for model in dict.fromkeys(timing.model for timing in traced):
-        found.append(phases(matrix, [timing for timing in traced if timing.model == model]))
-    return found
+        tables.append(phases(matrix, [timing for timing in traced if timing.model == model]))
+    return tables
 
 
 # Equal cost, and the cost of a score ------------------------------------------------------------
@@ -83,7 +82,7 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
     notes: what else is to be said below it.
     """
     unit, baseline, cost = UNITS[matched.unit], matched.baseline, matched.equal_cost
-    rows = []
+    rows: list[list[Entry]] = []
     for k in matched.ks:
         bought = {c.arm: _bought(c, k, cost) for c in matched.curves}
         areas = {c.arm: _area(c, k, cost) for c in matched.curves}
@@ -91,24 +90,25 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
         against = _against(bought, matched, k, "score")
         for curve in sorted(matched.curves, key=lambda c: -bought[c.arm].mean()):
             arm = curve.arm
-            rows.append(
-                [
-                    arm,
-                    f"pass@{k}",
-                    with_interval(bought[arm], matched.rng(arm, k, "score")),
-                    against.get(arm, ""),
-                    paid[arm].to_baseline.text,
-                    paid[arm].to_own.text,
-                    with_interval(areas[arm], matched.rng(arm, k, "area")),
-                ]
+            score, area = (
+                stats.hierarchical_interval(values[arm], rng=matched.rng(arm, k, name))
+                for name, values in (("score", bought), ("area", areas))
             )
+            to_best = [paid[arm].to_baseline, paid[arm].to_own]
+            rows.append([arm, f"pass@{k}", k, score, against.get(arm), *to_best, area])
     columns = [
-        *("arm", "score", f"at {compact(cost)} {unit}", f"less {baseline.arm}'s"),
-        *(f"{unit} to {baseline.arm}'s best", f"{unit} to own best", "mean over the cost"),
+        column("arm"),
+        column("measure", title="score"),
+        Column("k"),
+        column("score", ".3f", f"at {compact(cost)} {unit}"),
+        column("difference", ".3f", f"less {baseline.arm}'s"),
+        column("cost_to_baselines_best", COMPACT, f"{unit} to {baseline.arm}'s best"),
+        column("cost_to_own_best", COMPACT, f"{unit} to own best"),
+        column("mean_over_cost", ".3f"),
     ]
-    return Report(
-        f"{matched.title}: matched compute", columns, rows, [*_cost_notes(matched), *notes]
-    )
+    about = matched.about | {"against": baseline.arm, "at_cost": cost}
+    notes = [*_cost_notes(matched), *notes]
+    return Report("equal_cost", f"{matched.title}: matched compute", columns, rows, notes, about)
 
 
 def _bought(curve: Curve, k: int, cost: float) -> NDArray[np.float64]:
@@ -122,33 +122,49 @@ def _area(curve: Curve, k: int, cost: float) -> NDArray[np.float64]:
 
 
 def _of_seeds(
-    of: Callable[..., NDArray[np.float64]], curve: Curve, k: int, cost: float
+    measure: Callable[..., NDArray[np.float64]], curve: Curve, k: int, cost: float
 ) -> NDArray[np.float64]:
-    """What `of` makes of each seed's costs and scores; in [0, 1], which rounding may have left."""
+    """`measure` of each seed's costs and scores; in [0, 1], which rounding may have left."""
     scores = curve.scores(k)
-    values = [of(curve.cost[:, s], scores[:, s], cost) for s in range(scores.shape[1])]
+    values = [measure(curve.cost[:, s], scores[:, s], cost) for s in range(scores.shape[1])]
     return np.clip(values, 0, 1)
 
 
-def _against(values: dict[str, NDArray], matched: Matched, k: int, what: str) -> dict[str, str]:
+def _against(
+    values: dict[str, NDArray[np.float64]], matched: Matched, k: int, measure: str
+) -> dict[str, stats.Comparison]:
     """Each other arm's paired difference from the baseline, as under the leaderboard."""
     if len(values) < 2:
         return {}
-    found = stats.compare_arms(values, matched.baseline.arm, rng=matched.rng(k, what, "against"))
-    return {
-        one.arm: f"{one.estimate:+.3f} [{one.low:+.3f}, {one.high:+.3f}] "
-        + (one.verdict.split()[0] if one.shown else "not shown")
-        for one in found
-    }
+    rng = matched.rng(k, measure, "against")
+    compared = stats.compare_arms(values, matched.baseline.arm, rng=rng)
+    return {comparison.arm: comparison for comparison in compared}
 
 
 class Cost(NamedTuple):
-    """What a score cost with its 95 % interval, inf where it was not reached; and as text."""
+    """What a score cost with its 95 % interval, inf where it was not reached within `spent`."""
 
-    found: float
+    estimate: float
     low: float
     high: float
-    text: str
+    begin: float  # cost of the first evaluation
+    spent: float  # of the last one
+
+    def text(self, form: str) -> str:
+        """ "0.004 [0.003, > 0.012]": censored where the spending ended before the score came."""
+        bounds = f"[{self._censored(self.low, form)}, {self._censored(self.high, form)}]"
+        return f"{self._censored(self.estimate, form)} {bounds}"
+
+    def _censored(self, cost: float, form: str) -> str:
+        if np.isinf(cost):
+            return f"> {number(self.spent, form)}"
+        first = cost == self.begin and self.begin > 0
+        return f"≤ {number(cost, form)}" if first else number(cost, form)
+
+    def fields(self, name: str) -> Fields:
+        """inf: more than was spent."""
+        bounds = {f"{name}_low": self.low, f"{name}_high": self.high}
+        return {name: self.estimate, **bounds, "spent": self.spent}
 
 
 @dataclass(frozen=True)
@@ -176,15 +192,15 @@ def costs_to_best(matched: Matched, k: int) -> dict[str, Paid]:
     for curve in matched.curves:
         cost, score = curve.mean(k)
         cost_RC, score_RC = draws.curves(curve.cost, curve.scores(k))
-        own, own_R = _best(curve, score), _best(curve, score_RC)
-        found = []
-        for one, many_R in ((goal, goal_R), (own, own_R)):
+        own_goal, own_goal_R = _best(curve, score), _best(curve, score_RC)
+        to_best = []
+        for target, target_R in ((goal, goal_R), (own_goal, own_goal_R)):
             resampled = [
-                cost_to(*pair, wanted)
-                for *pair, wanted in zip(cost_RC, score_RC, many_R, strict=True)
+                cost_to(*pair, reached)
+                for *pair, reached in zip(cost_RC, score_RC, target_R, strict=True)
             ]
-            found.append(_cost(cost, cost_to(cost, score, float(one)), resampled))
-        paid[curve.arm] = Paid(*found)
+            to_best.append(_cost(cost, cost_to(cost, score, float(target)), resampled))
+        paid[curve.arm] = Paid(*to_best)
     return paid
 
 
@@ -193,19 +209,10 @@ def _best(curve: Curve, score: NDArray[np.float64]) -> NDArray[np.float64]:
     return score[..., curve.fraction > BASE].max(axis=-1)
 
 
-def _cost(cost_C: NDArray[np.float64], found: float, resampled: list[float]) -> Cost:
-    """As text "0.004 [0.003, > 0.012]": censored where the spending ended before the score came."""
-    low, high = percentile([*resampled, found])
-    low, high = min(low, found), max(high, found)
-    bound = float(cost_C[-1])
-    first = float(cost_C[0])
-
-    def text(value: float) -> str:
-        if np.isinf(value):
-            return f"> {compact(bound)}"
-        return f"≤ {compact(value)}" if value == first and first > 0 else compact(value)
-
-    return Cost(found, low, high, f"{text(found)} [{text(low)}, {text(high)}]")
+def _cost(cost_C: NDArray[np.float64], estimate: float, resampled: list[float]) -> Cost:
+    low, high = percentile([*resampled, estimate])
+    ends = (float(cost_C[0]), float(cost_C[-1]))
+    return Cost(estimate, min(low, estimate), max(high, estimate), *ends)
 
 
 def _cost_notes(matched: Matched) -> list[str]:
@@ -242,11 +249,12 @@ def _cost_notes(matched: Matched) -> list[str]:
 
 def _saturation(matched: Matched) -> tuple[list[Report], list[str]]:
     """The fitted curves in a table, when there is one, and why others were not fitted."""
-    rows, refused = [], {}
+    rows: list[list[Entry]] = []
+    refused: dict[str, list[str]] = {}
     for k in matched.ks:
         for curve in matched.curves:
             try:
-                rows.append([curve.arm, f"pass@{k}", *_fitted(matched, curve, k)])
+                rows.append([curve.arm, f"pass@{k}", k, *_fitted(matched, curve, k)])
             except ValueError as error:
                 refused.setdefault(str(error), []).append(f"{curve.arm} pass@{k}")
     unit = UNITS[matched.unit]
@@ -257,20 +265,21 @@ def _saturation(matched: Matched) -> tuple[list[Report], list[str]]:
         f"Brackets: 95 % of {FIT_RESAMPLES} refits to resampled problems"
         f"{' and seeds' if len(matched.seeds) > 1 else ''}.",
     ]
-    refusals = [f"No saturating fit of {_all(whom)}: {why}." for why, whom in refused.items()]
+    refusals = [f"No saturating fit of {_all(curves)}: {why}." for why, curves in refused.items()]
     if not rows:
         return [], refusals
     columns = [
-        "arm",
-        "score",
-        "R0",
-        "A",
-        f"C_mid, {unit}",
-        "B",
-        "misses by (RMS)",
-        "told by the points",
+        *(column("arm"), column("measure", title="score"), Column("k")),
+        column("start", COMPACT, "R0"),
+        column("asymptote", COMPACT, "A"),
+        column("middle", COMPACT, f"C_mid, {unit}"),
+        column("exponent", COMPACT, "B"),
+        column("error", ".3f", "misses by (RMS)"),
+        column("told_by_the_points"),
     ]
-    return [Report(f"{matched.title}: saturation", columns, rows, [*notes, *refusals])], refusals
+    title = f"{matched.title}: saturation"
+    notes = [*notes, *refusals]
+    return [Report("saturation", title, columns, rows, notes, matched.about)], refusals
 
 
 def _all(names: list[str]) -> str:
@@ -278,7 +287,7 @@ def _all(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def _fitted(matched: Matched, curve: Curve, k: int) -> list[str]:
+def _fitted(matched: Matched, curve: Curve, k: int) -> list[Entry]:
     """R0, A, C_mid, B with intervals, the error, and whether the points tell the parameters.
 
     Raises ValueError where there is no honest fit.
@@ -288,13 +297,12 @@ def _fitted(matched: Matched, curve: Curve, k: int) -> list[str]:
     cost, score = curve.mean(k)
     fit = fit_saturation(cost[1:], score[1:], score[0])
     draws = Draws.make(*curve.n.shape[1:], FIT_RESAMPLES, matched.rng(curve.arm, k, "fit"))
-    many = [
+    refits = [
         fit_saturation(c[1:], s[1:], s[0], refine=False)
         for c, s in zip(*draws.curves(curve.cost, curve.scores(k)), strict=True)
     ]
     names = ("start", "asymptote", "middle", "exponent")
-    texts = [_with_interval(fit, many, name) for name in names]
-    return [*texts, f"{fit.error:.3f}", _told(fit, float(cost[-1]))]
+    return [*(_refitted(fit, refits, name) for name in names), fit.error, _told(fit, cost[-1])]
 
 
 def _told(fit: Saturation, spent: float) -> str:
@@ -310,10 +318,11 @@ def _told(fit: Saturation, spent: float) -> str:
     return "yes"
 
 
-def _with_interval(fit: Saturation, many: list[Saturation], name: str) -> str:
+def _refitted(fit: Saturation, refits: list[Saturation], name: str) -> stats.Interval:
+    """A parameter with the interval of its refits."""
     value = getattr(fit, name)
-    low, high = percentile([getattr(one, name) for one in many])
-    return f"{compact(value)} [{compact(min(low, value))}, {compact(max(high, value))}]"
+    low, high = percentile([getattr(refit, name) for refit in refits])
+    return stats.Interval(value, min(low, value), max(high, value))
 
 
 # Phases -----------------------------------------------------------------------------------------
@@ -329,26 +338,29 @@ def phases(matrix: str, runs: list[Timing]) -> Report:
         by_arm.setdefault(run.arm, []).append(run)
     names = [name for name in PHASES if any(name in run.charged for run in runs)]
     names += sorted({name for run in runs for name in run.charged} - set(names))
-    rows = []
-    for arm, own in by_arm.items():
-        spent = {name: sum(run.charged.get(name, 0.0) for run in own) for name in names}
+    rows: list[list[Entry]] = []
+    for arm, of_arm in by_arm.items():
+        spent = {name: sum(run.charged.get(name, 0.0) for run in of_arm) for name in names}
         total = sum(spent.values())
-        hours = _hours(own, lambda run: sum(run.charged.values()))
-        steps = sum(run.steps for run in own)
+        hours = _hours(of_arm, lambda run: sum(run.charged.values()))
+        steps = sum(run.steps for run in of_arm)
         beside = [
-            _hours(own, lambda run: sum((run.aside or {}).values())),
-            _hours(own, lambda run: run.held_at_start),
-            _hours(own, lambda run: run.lost),
+            _hours(of_arm, lambda run: sum((run.aside or {}).values())),
+            _hours(of_arm, lambda run: run.held_at_start),
+            _hours(of_arm, lambda run: run.lost),
         ]
-        rows.append(
-            [
-                *(arm, str(len(own)), str(steps), f"{hours / steps:.3g}"),
-                *(f"{spent[name] / total:.1%}" for name in names),
-                *map(compact, [hours, *beside, hours + sum(beside)]),
-            ]
-        )
-    columns = ["arm", "runs", "steps", "GPU-hours a step", *names]
-    columns += ["charged", "evaluation, idle …", "start-up", "lost", "held"]
+        shares = [spent[name] / total for name in names]
+        rows.append([arm, len(of_arm), steps, hours / steps, *shares])
+        rows[-1] += [hours, *beside, hours + sum(beside)]
+    columns = [
+        *(column("arm"), column("runs"), column("steps")),
+        column("gpu_hours_a_step", ".3g", "GPU-hours a step"),
+        *(column(f"share_{name}", ".1%", name) for name in names),
+        column("charged", COMPACT),
+        column("aside", COMPACT, "evaluation, idle …"),
+        column("start_up", COMPACT, "start-up"),
+        *(column("lost", COMPACT), column("held", COMPACT)),
+    ]
     notes = [
         "Shares of the charged GPU-hours, all steps of all runs; then GPU-hours: charged, and what "
         "finished runs held beside it. Lost: steps and starts of attempts that came to nothing. A "
@@ -356,7 +368,7 @@ def phases(matrix: str, runs: list[Timing]) -> Report:
         *_searches(by_arm),
     ]
     title = f"{matrix}: {Path(runs[0].model).name}: where the GPU-hours went"
-    return Report(title, columns, rows, notes)
+    return Report("phases", title, columns, rows, notes, {"matrix": matrix, "model": runs[0].model})
 
 
 def held_seconds(run: Timing) -> float:

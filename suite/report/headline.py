@@ -7,25 +7,25 @@ themselves, for that was not tested.
 
 from __future__ import annotations
 
-from suite.report.differences import baseline
+from suite.report.differences import Comparisons, baseline
 from suite.report.scores import Scores
 from suite.stats import Comparison
 
 
-def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
-    """The advice, then what it rests on; `found` is what `suite.report.comparisons` returned."""
+def headline(scores: Scores, compared: Comparisons) -> list[str]:
+    """The advice, then what it rests on; `compared` is what `differences.comparisons` returned."""
     if not scores.arms:
         return ["No arm has been scored yet."]
-    if not found:
+    if not compared:
         return [f"Nothing to compare yet: {_all(scores.names())} alone has been scored."]
-    reference = next(iter(found.values()))[0].reference
+    reference = next(iter(compared.values()))[0].reference
     usual, seeds = baseline(scores)
-    for k, of_k in found.items():
+    for k, of_k in compared.items():
         better = sorted((c for c in of_k if c.shown and c.estimate > 0), key=lambda c: -c.estimate)
         if better:
-            return [_recommend(k, better[0], seeds), *_rest(scores, seeds, found, better)]
-    smallest, of_smallest = next(iter(found.items()))
-    bound = max(one.detectable for one in of_smallest)
+            return [_recommend(k, better[0], seeds), *_rest(scores, seeds, compared, better)]
+    smallest, of_smallest = next(iter(compared.items()))
+    bound = max(comparison.detectable for comparison in of_smallest)
     advice = f"No arm is shown to be better than {reference}."
     if reference == usual:
         advice = f"Stay with {reference}: no arm is shown to be better."
@@ -34,8 +34,9 @@ def headline(scores: Scores, found: dict[int, list[Comparison]]) -> list[str]:
         "five repetitions of this comparison."
     )
     if bound >= 1:
-        power = f"No true difference at pass@{smallest} would have been shown reliably."
-    return [advice, power, *_rest(scores, seeds, found, [])]
+        number = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+        power = f"With {number} no difference at pass@{smallest} could be detected."
+    return [advice, power, *_rest(scores, seeds, compared, [])]
 
 
 def _recommend(k: int, best: Comparison, seeds: list[int]) -> str:
@@ -49,33 +50,32 @@ def _recommend(k: int, best: Comparison, seeds: list[int]) -> str:
 def _rest(
     scores: Scores,
     seeds: list[int],
-    found: dict[int, list[Comparison]],
+    compared: Comparisons,
     better: list[Comparison],
 ) -> list[str]:
     """What else the comparison shows, and how far it carries."""
-    said = []
+    sentences = []
     if better:
         others = [
-            f"pass@{k} {one.verdict.removesuffix(f' {one.reference}')}"
-            if one.shown
+            f"pass@{k} {comparison.verdict.removesuffix(f' {comparison.reference}')}"
+            if comparison.shown
             else f"no difference at pass@{k}"
-            for k, of_k in found.items()
-            for one in of_k
-            if one.arm == better[0].arm and one != better[0]
+            for k, of_k in compared.items()
+            for comparison in of_k
+            if comparison.arm == better[0].arm and comparison != better[0]
         ]
         if others:
-            said.append(f"{better[0].arm} elsewhere: {', '.join(others)}.")
+            sentences.append(f"{better[0].arm} elsewhere: {', '.join(others)}.")
     if len(better) > 1:
-        also = _all([one.arm for one in better[1:]])
-        said.append(f"Also above {better[0].reference}: {also}; they were not compared.")
-    for k, of_k in found.items():
-        worse = [one.arm for one in of_k if one.shown and one.estimate < 0]
+        also = _all([comparison.arm for comparison in better[1:]])
+        sentences.append(f"Also above {better[0].reference}: {also}; they were not compared.")
+    for k, of_k in compared.items():
+        worse = [c.arm for c in of_k if c.shown and c.estimate < 0]
         if worse:
-            said.append(f"Below {of_k[0].reference} at pass@{k}: {_all(worse)}.")
-    problems = len(next(iter(scores.arms.values())))
+            sentences.append(f"Below {of_k[0].reference} at pass@{k}: {_all(worse)}.")
     caveat = "; nothing here says that another seed would agree" if len(seeds) == 1 else ""
-    said.append(f"{problems} problems, {len(seeds)} seed{'' if len(seeds) == 1 else 's'}{caveat}.")
-    return said
+    number = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+    return [*sentences, f"{scores.problems} problems, {number}{caveat}."]
 
 
 def _all(names: list[str]) -> str:

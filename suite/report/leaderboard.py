@@ -1,17 +1,25 @@
-"""The comparison of a matrix: scores, and paired differences, for terminal, Markdown and CSV."""
+"""The one leaderboard: scores with intervals, entropy, length and cost of every arm.
+
+The terminal, RESULTS.md and the dashboard show this table; its numbers beside the scores are those
+of the SQL view `leaderboard`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from suite.report import caveats
+from suite.report import alarms, caveats
 from suite.report.differences import above_base, comparisons, differences
-from suite.report.scores import Scores, run_numbers, scored
-from suite.report.table import Report
+from suite.report.scores import RunNumbers, Scores, base_numbers, run_numbers, scored
+from suite.report.table import Column, Entry, Report, Seeds, column
 from suite.store import connect
+
+BASE_ROW = "base model"
+ALARMS = 10  # that are listed below the table
 
 
 def leaderboard(db: Path, matrix: str) -> list[Report]:
@@ -24,80 +32,88 @@ def leaderboard(db: Path, matrix: str) -> list[Report]:
         return reports
 
 
-def table(connection: Any, scores: Scores) -> Report:
-    """The leaderboard: the base model, the arms by pass@1, and their seeds where there are more."""
-    numbers = {
-        who: found
-        for who, found in run_numbers(connection, scores.matrix, scores.model).items()
-        if who in scores.arms
-    }
-    rows = []
+def table(connection: Any, scores: Scores, by_seed: bool = True) -> Report:
+    """The base model, then the arms by pass@1.
+
+    by_seed: with a row for each seed of an arm that has several; else one row an arm, with the
+        score of each seed in a column.
+    """
+    numbers = run_numbers(connection, scores)
+    inert = alarms.inert_runs(connection, scores.matrix)
+    rows: list[list[Entry]] = []
     if scores.base:
-        cells = [scores.cell(None, k) for k in scores.ks]
-        first = [n["first"] for n in numbers.values() if n["first"][0] is not None]
-        rows.append(["base model", "", *cells, *_texts(_means(first)), "", "", ""])
+        seeds = sorted(scores.base)
+        beside = RunNumbers(*base_numbers(connection, scores), *[None] * 3)
+        rows.append([BASE_ROW, None, *_scores(scores, None, None), *beside, None])
+        rows[-1].append(_each_seed(scores, None, seeds))
     for arm in scores.names():
         seeds = scores.seeds(arm)
-        groups = [seeds] if len(seeds) == 1 else [seeds, *([seed] for seed in seeds)]
+        groups = [seeds, *([seed] for seed in seeds)] if by_seed and len(seeds) > 1 else [seeds]
         for group in groups:
-            label = str(group[0]) if len(group) == 1 else f"all {len(group)}"
-            cells = [scores.cell(arm, k, group) for k in scores.ks]
-            entropy, length, hours, overshoot, steps = _means(
-                [numbers[arm, seed]["last"] for seed in group]
-            )
-            cost = [f"{hours:.4f}", f"{overshoot:+.1%}", f"{steps:g}"]
-            rows.append([arm, label, *cells, *_texts((entropy, length)), *cost])
-    columns = ["arm", "seed", *(f"pass@{k}" for k in scores.ks)]
-    columns += ["entropy", "length", "GPU-hours", "overshoot", "steps"]
-    return Report(scores.title, columns, rows, _notes(connection, scores))
+            beside = _means([numbers[arm, seed] for seed in group if (arm, seed) in numbers])
+            flag = "inert" if any((arm, seed) in inert for seed in group) else None
+            row = [arm, Seeds(tuple(group)), *_scores(scores, arm, group), *beside, flag]
+            rows.append([*row, _each_seed(scores, arm, group)])
+    columns = [
+        *(column("arm"), column("seed")),
+        *(column("score", ".3f", f"pass@{k}", k=k) for k in scores.ks),
+        column("entropy", ".3f"),
+        column("response_length", ".1f", "length"),
+        column("gpu_hours", ".4f", "GPU-hours"),
+        column("overshoot", "+.1%"),
+        column("steps", "g" if by_seed else ".1f"),
+        Column("inert", "" if by_seed else "inert"),
+        Column("", "" if by_seed else f"pass@{scores.ks[0]} of each seed"),
+    ]
+    about = scores.about | {"problems": scores.problems, "samples": scores.samples}
+    notes = _notes(connection, scores)
+    return Report("leaderboard", scores.title, columns, rows, notes, about)
 
 
-def _means(rows: list[tuple]) -> tuple:
-    """Column by column; None where there is nothing."""
-    if not rows:
-        return (None, None)
-    return tuple(
-        None if any(v is None for v in column) else float(np.mean(column))
-        for column in zip(*rows, strict=True)
+def _scores(scores: Scores, arm: str | None, seeds: list[int] | None) -> list[Entry]:
+    return [scores.interval(arm, k, seeds) for k in scores.ks]
+
+
+def _each_seed(scores: Scores, arm: str | None, seeds: list[int]) -> str:
+    means = scores.values(arm, scores.ks[0], seeds).mean(axis=1)
+    return " ".join(f"{mean:.3f}" for mean in means)
+
+
+def _means(runs: Sequence[RunNumbers]) -> RunNumbers:
+    """Column by column; None where a run has no such number."""
+    if not runs:
+        return RunNumbers(*[None] * len(RunNumbers._fields))
+    return RunNumbers(
+        *(None if None in column else float(np.mean(column)) for column in zip(*runs, strict=True))
     )
 
 
-def _texts(pair: tuple[float | None, float | None]) -> list[str]:
-    entropy, length = pair
-    return [
-        "" if entropy is None else f"{entropy:.3f}",
-        "" if length is None else f"{length:.1f}",
-    ]
-
-
 def _notes(connection: Any, scores: Scores) -> list[str]:
-    notes = ["Brackets: 95 % interval over problems. Entropy: nats a token, policy, T = 1."]
-    if any(len(scores.seeds(arm)) > 1 for arm in scores.names()):
-        notes[0] = notes[0].replace("problems", "problems and seeds where there are more", 1)
-    counts = [n for one in [*scores.base.values(), *scores.arms.values()] for n, _ in one.values()]
-    if counts:
-        problems = len(next(iter([*scores.arms.values(), *scores.base.values()])))
-        notes.append(f"{problems} problems, {max(counts)} samples each.")
-        if max(counts) in scores.ks:
-            notes.append(f"pass@{max(counts)} is k = n: a coin flip per problem at the margin.")
+    several = any(len(scores.seeds(arm)) > 1 for arm in scores.names())
+    over = "problems and seeds where there are more" if several else "problems"
+    notes = [
+        f"Brackets: 95 % interval over {over}. Entropy: nats a token at T = 1 on the policy's own "
+        "rollouts, mean over the last quarter of the steps (of the base model: at the first step)."
+    ]
+    if scores.samples:
+        notes.append(f"{scores.problems} problems, {scores.samples} samples each.")
+        if scores.samples in scores.ks:
+            notes.append(f"pass@{scores.samples} is k = n: a coin flip per problem at the margin.")
     notes += _comparisons_with_base(scores)
     notes += _floor(scores)
     notes += _overlap(connection, scores)
-    for arm, seed, status, steps, inert in connection.execute(
-        """SELECT arm, seed, status, coalesce(steps, 0), coalesce(inert, false) FROM runs
-            WHERE matrix = ? AND model = ? ORDER BY position""",
+    for arm, seed, status, steps in connection.execute(
+        """SELECT arm, seed, status, coalesce(steps, 0) FROM runs
+            WHERE matrix = ? AND model = ? AND status <> 'finished' ORDER BY position""",
         [scores.matrix, scores.model],
     ).fetchall():
-        if inert:
-            notes.append(
-                f"{arm} (seed {seed}): inert arm, its gradient never differed from plain GRPO's."
-            )
-        if status != "finished":
-            notes.append(
-                f"{arm} (seed {seed}): {status} after {steps} steps; what is shown of it is not "
-                "its last."
-            )
-    return notes
+        notes.append(
+            f"{arm} (seed {seed}): {status} after {steps} steps; what is shown of it is not "
+            "its last."
+        )
+    raised = [a.text for a in alarms.raised(connection, scores.matrix) if a.model == scores.model]
+    more = len(raised) - ALARMS
+    return [*notes, *raised[:ALARMS], *([f"{more} more alarms."] if more > 0 else [])]
 
 
 def _floor(scores: Scores) -> list[str]:
@@ -111,7 +127,7 @@ def _floor(scores: Scores) -> list[str]:
 
 def _overlap(connection: Any, scores: Scores) -> list[str]:
     """How many problems occur in the training prompts, said once for arms that agree."""
-    found = connection.execute(
+    rows = connection.execute(
         """SELECT overlapping, problems, any_value(overlapping_ids),
                   string_agg(DISTINCT arm, ', ' ORDER BY arm)
              FROM benchmarks WHERE matrix = ? AND benchmark = ? AND model = ?
@@ -120,9 +136,9 @@ def _overlap(connection: Any, scores: Scores) -> list[str]:
         [scores.matrix, scores.benchmark, scores.model],
     ).fetchall()
     notes = []
-    for *what, arms in found:
-        whose = "the training prompts" if len(found) == 1 else f"the training prompts of {arms}"
-        notes.append(caveats.overlap(scores.benchmark, *what, whose))
+    for *overlap, arms in rows:
+        whose = "the training prompts" if len(rows) == 1 else f"the training prompts of {arms}"
+        notes.append(caveats.overlap(scores.benchmark, *overlap, whose))
     return notes
 
 
@@ -130,6 +146,6 @@ def _comparisons_with_base(scores: Scores) -> list[str]:
     """A line an arm: whether it is above the base model at the smallest k."""
     k = scores.ks[0]
     return [
-        f"{arm}: pass@{k} {scores.of(arm, k).mean():.3f}, {found.verdict}."
-        for arm, found in above_base(scores, k).items()
+        f"{arm}: pass@{k} {scores.values(arm, k).mean():.3f}, {comparison.verdict}."
+        for arm, comparison in above_base(scores, k).items()
     ]

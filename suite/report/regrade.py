@@ -18,9 +18,10 @@ from benchmarks.grading import Grader, extract
 from benchmarks.sampling import LETTERS, digest, read_benchmark
 from suite import machine
 from suite.matrix.cell import Cell
-from suite.report.table import Report
+from suite.report.table import Entry, Report, Worded, column
 from suite.spool import responses, spool
 from suite.spool.lock import only_conductor
+from suite.stats import Interval
 from suite.store import Store, connect
 from suite.worker.benchmarks import benchmark_paths
 from suite.workspace import Workspace
@@ -32,7 +33,7 @@ _BATCH = 2048  # responses graded at a time
 
 @dataclass
 class Regraded:
-    """What a second look found."""
+    """What a second look regraded."""
 
     responses: int = 0
     changed: Counter[tuple[str, str]] = field(default_factory=Counter)  # (old, new) verdict
@@ -53,21 +54,21 @@ def regrade(workspace: Workspace, run: str) -> Regraded:
             tuple(row[:5]): dict(zip(_STORED, row[5:], strict=True))
             for row in connection.execute(
                 f"""SELECT {", ".join(responses.KEY + _STORED)}
-                      FROM data.batches WHERE run = ?""",
+                      FROM batches WHERE run = ?""",
                 [run],
             ).fetchall()
         }
-    found = Regraded()
+    regraded = Regraded()
     with Grader() as grader:
         for part in _parts(responses.read(folder)):
             pairs = [(golds[r["benchmark"], r["problem"]], t) for r in part for t in r["texts"]]
             verdicts = iter(grader.grade(pairs))
             for row in part:
                 mine = [next(verdicts) for _ in row["texts"]]
-                _compare(found, row, stored, mine, golds[row["benchmark"], row["problem"]])
-    if not found.responses:
+                _compare(regraded, row, stored, mine, golds[row["benchmark"], row["problem"]])
+    if not regraded.responses:
         raise ValueError(f"run {run} has kept no responses")
-    return found
+    return regraded
 
 
 def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
@@ -76,44 +77,49 @@ def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
     benchmark -> audit; nothing is written. Raises ValueError as `regrade` does.
     """
     golds = _golds(run, workspace)
-    said: dict[str, dict[tuple[str, str], None]] = {}  # (problem, answer), each once, in order
+    answered: dict[str, dict[tuple[str, str], None]] = {}  # (problem, answer), each once, in order
     for batch in responses.read(workspace.cell(run)):
-        mine = said.setdefault(batch["benchmark"], {})
+        mine = answered.setdefault(batch["benchmark"], {})
         answers = filter(None, map(extract, batch["texts"]))
         mine |= {(batch["problem"], f"<answer>{answer}</answer>"): None for answer in answers}
-    if not said:
+    if not answered:
         raise ValueError(f"run {run} has kept no responses")
-    found = {}
+    audits = {}
     with Grader() as grader:
-        for benchmark, answers in sorted(said.items()):
+        for benchmark, answers in sorted(answered.items()):
             all_golds = [(p, gold, "") for (name, p), gold in golds.items() if name == benchmark]
             rows = [(p, golds[benchmark, p], text) for p, text in answers]
-            found[benchmark] = false_positives(all_golds + rows, grader)
-    return found
+            audits[benchmark] = false_positives(all_golds + rows, grader)
+    return audits
 
 
-def audit_report(found: dict[str, Audit]) -> Report:
+def audit_report(audits: dict[str, Audit]) -> Report:
     """Rates with their intervals, what they would make of pass@k, and what was taken for right."""
-    columns = ["benchmark", "pairs", "taken for right", "rate", "undecided"]
-    rows, notes = [], []
-    for name, one in found.items():
-        alone = [f"{1 - (1 - one.high) ** k:.3f}" for k in ALONE_AT]
-        rate = f"{one.rate:.3%} [{one.low:.3%}, {one.high:.3%}]" if one.pairs else "nothing to ask"
-        numbers = [str(one.pairs), str(len(one.offenders)), rate, str(one.undecided)]
-        rows.append([name, *numbers, *(alone if one.pairs else [""] * len(ALONE_AT))])
-        notes += [f"{name}: {answer} for {gold}" for gold, answer in one.offenders[:EXAMPLES]]
+    columns = [
+        *(column("benchmark"), column("pairs"), column("taken_for_right")),
+        *(column("rate", ".3%"), column("undecided")),
+        *(column("alone", ".3f", f"alone pass@{k}", k=k) for k in ALONE_AT),
+    ]
+    rows: list[list[Entry]] = []
+    notes = []
+    for name, audit in audits.items():
+        alone = [1 - (1 - audit.high) ** k if audit.pairs else None for k in ALONE_AT]
+        rate: Entry = Worded(None, "nothing to ask")
+        if audit.pairs:
+            rate = Interval(audit.rate, audit.low, audit.high)
+        rows.append([name, audit.pairs, len(audit.offenders), rate, audit.undecided, *alone])
+        notes += [f"{name}: {answer} for {gold}" for gold, answer in audit.offenders[:EXAMPLES]]
     intro = (
         "Each distinct answer held against golds of other problems; brackets: 95 % interval. "
         "alone: what wrong answers alone would score at the interval's upper end."
     )
-    columns += [f"alone pass@{k}" for k in ALONE_AT]
-    return Report("false positives of the grader", columns, rows, [intro, *notes])
+    return Report("audit", "false positives of the grader", columns, rows, [intro, *notes])
 
 
 _STORED = ("n", "seed", "verdicts", "stops", "lengths", "examples")
 
 
-def apply(workspace: Workspace, run: str, found: Regraded) -> None:
+def apply(workspace: Workspace, run: str, regraded: Regraded) -> None:
     """Put the new verdicts and scores in the place of the old ones, through the spool."""
     with only_conductor(workspace):
         store = Store(workspace)
@@ -121,7 +127,7 @@ def apply(workspace: Workspace, run: str, found: Regraded) -> None:
             attempt = store.next_attempt(run)
             writer = spool.Spool(spool.path_of(workspace.cell(run), attempt))
             writer.write("regraded", attempt=attempt, versions=machine.versions())
-            for row in found.rows:
+            for row in regraded.rows:
                 writer.write("eval", attempt=attempt, **row)
             for point in store.points(run):
                 writer.write("evaluated", attempt=attempt, **point)
@@ -132,21 +138,21 @@ def apply(workspace: Workspace, run: str, found: Regraded) -> None:
 
 
 def _compare(
-    found: Regraded, row: dict[str, Any], stored: dict[Any, Any], mine: list[Any], gold: str
+    regraded: Regraded, row: dict[str, Any], stored: dict[Any, Any], mine: list[Any], gold: str
 ) -> None:
     key = tuple(row[name] for name in responses.KEY)
     if key not in stored:  # of a step that was trained again after a kill
         return
     before = stored[key]
     verdicts = "".join(LETTERS[verdict.status] for verdict in mine)
-    found.responses += len(mine)
+    regraded.responses += len(mine)
     for old, new, verdict in zip(before["verdicts"], verdicts, mine, strict=True):
         if old != new:
-            found.changed[old, new] += 1
-            if len(found.examples) < EXAMPLES:
-                found.examples.append((row["problem"], gold, verdict.answer, old, new))
+            regraded.changed[old, new] += 1
+            if len(regraded.examples) < EXAMPLES:
+                regraded.examples.append((row["problem"], gold, verdict.answer, old, new))
     texts = row["texts"]
-    found.rows.append(
+    regraded.rows.append(
         dict(zip(responses.KEY, key, strict=True))
         | before
         | {

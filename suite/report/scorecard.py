@@ -12,9 +12,10 @@ import numpy as np
 from suite import stats
 from suite.matrix.cell import EVALUATION, Cell
 from suite.report import caveats, votes
-from suite.report.table import Report
+from suite.report.table import Column, Report, Value, column
 from suite.store import connect
 
+SHARES = ("truncated", "no answer", "undecided", "different")  # of the responses
 Counts = dict[str, tuple[list[str], list[int], list[int]]]  # benchmark -> problems, n, correct
 
 
@@ -41,9 +42,9 @@ def _counts(connection: Any, cell: Cell) -> Counts:
 
 def _scores(connection: Any, cell: Cell, counts: Counts) -> Report:
     scores = {
-        (benchmark, k): f"{score:.3f} [{low:.3f}, {high:.3f}]"
-        for benchmark, k, score, low, high in connection.execute(
-            "SELECT benchmark, k, score, low, high FROM data.scores WHERE run = ?", [cell.id]
+        (benchmark, k): stats.Interval(*interval)
+        for benchmark, k, *interval in connection.execute(
+            "SELECT benchmark, k, score, low, high FROM pass_at_k WHERE run = ?", [cell.id]
         ).fetchall()
     }
     quality = connection.execute(
@@ -53,27 +54,27 @@ def _scores(connection: Any, cell: Cell, counts: Counts) -> Report:
         [cell.id, cell.evaluate["samples"]],
     ).fetchall()
     ks = sorted({k for _, k in scores})
-    columns = ["benchmark", "problems", "samples", *(f"pass@{k}" for k in ks), "maj@n"]
-    columns += ["tokens", "truncated", "no answer", "undecided", "different"]
-    rows = []
-    for benchmark, samples, tokens, *shares in quality:
+    columns = [
+        *(column("benchmark"), column("problems"), column("samples")),
+        *(column("score", ".3f", f"pass@{k}", k=k) for k in ks),
+        *(column("majority", ".3f", "maj@n"), column("tokens", ".1f")),
+        *(column(name, ".1%") for name in SHARES),
+    ]
+    rows: list[list[Value | stats.Interval]] = []
+    for benchmark, samples, *tokens_and_shares in quality:
         voted = _votes(connection, cell, benchmark, counts)
         majority = votes.majority(voted, None, np.random.default_rng(0)) if voted else None
         rows.append(
             [
-                benchmark,
-                str(len(counts[benchmark][0])),
-                str(samples),
-                *(scores.get((benchmark, k), "") for k in ks),
-                "" if majority is None else f"{majority.mean():.3f}",
-                f"{tokens:.1f}",
-                *(f"{share:.1%}" for share in shares),
+                *(benchmark, len(counts[benchmark][0]), samples),
+                *(scores.get((benchmark, k)) for k in ks),
+                None if majority is None else float(majority.mean()),
+                *tokens_and_shares,
             ]
         )
         floor = caveats.guessing(benchmark, ks)
         if floor is not None:
-            guessed = [f"{share:.3f}" for share in floor]
-            rows.append(["  by guessing", "", "", *guessed, *[""] * 6])
+            rows.append(["  by guessing", None, None, *floor, *[None] * (2 + len(SHARES))])
     notes = [
         "Brackets: 95 % interval over problems. Truncated, unanswered and undecided responses "
         "count as wrong. maj@n: the most frequent answer is right."
@@ -84,13 +85,17 @@ def _scores(connection: Any, cell: Cell, counts: Counts) -> Report:
     notes += _copies(connection, cell)
     notes += _overlap(connection, cell)
     notes += _predictions(cell, counts)
-    return Report(f"{cell.arm}, seed {cell.seed}", columns, rows, notes)
+    return Report("evaluation", f"{cell.arm}, seed {cell.seed}", columns, rows, notes, _about(cell))
+
+
+def _about(cell: Cell) -> dict[str, Value]:
+    return {"evaluation": cell.arm, "seed": cell.seed, "run": cell.id}
 
 
 def _votes(connection: Any, cell: Cell, benchmark: str, counts: Counts) -> list[votes.Vote]:
     """Of the problems that are counted; none where answers were not kept."""
-    found = votes.read(connection, cell.id, benchmark, 0, cell.evaluate["at"][0])
-    return [found[problem] for problem in counts[benchmark][0] if problem in found]
+    by_problem = votes.read(connection, cell.id, benchmark, 0, cell.evaluate["at"][0])
+    return [by_problem[problem] for problem in counts[benchmark][0] if problem in by_problem]
 
 
 def _copies(connection: Any, cell: Cell) -> list[str]:
@@ -100,7 +105,7 @@ def _copies(connection: Any, cell: Cell) -> list[str]:
     batch is different texts; each copy takes a sample away from pass@k.
     """
     (copies,) = connection.execute(
-        """SELECT count(*) - count(DISTINCT (benchmark, problem, digests)) FROM data.batches
+        """SELECT count(*) - count(DISTINCT (benchmark, problem, digests)) FROM batches
             WHERE run = ? AND n >= 8 AND len(list_distinct(digests)) >= n / 4""",
         [cell.id],
     ).fetchone()
@@ -114,17 +119,17 @@ def _copies(connection: Any, cell: Cell) -> list[str]:
 
 def _overlap(connection: Any, cell: Cell) -> list[str]:
     """What of each benchmark the model was trained on, or that nobody has looked."""
-    found = connection.execute(
-        """SELECT benchmark, overlapping, problems, overlapping_ids FROM data.benchmarks
+    rows = connection.execute(
+        """SELECT DISTINCT benchmark, overlapping, problems, overlapping_ids FROM benchmarks
             WHERE run = ? AND overlapping IS NOT NULL ORDER BY benchmark""",
         [cell.id],
     ).fetchall()
-    if not found:
+    if not rows:
         return [
             "Overlap with the training data not checked: unknown for this model "
             "(--train-data FILE)."
         ]
-    return [caveats.overlap(*row) for row in found]
+    return [caveats.overlap(*row) for row in rows]
 
 
 def _predictions(cell: Cell, counts: Counts) -> list[str]:
@@ -142,36 +147,42 @@ def _readings(connection: Any, cell: Cell, counts: Counts) -> Report:
     """mean@n with the noise of sampling alone, pass^k and maj@k."""
     ks = [k for k in cell.evaluate["pass_at"] if k > 1]
     rng = np.random.default_rng(0)
-    rows = []
+    rows: list[list[Value | stats.Interval]] = []
     for benchmark, (_, n, correct) in counts.items():
-        again = "{:.3f} [{:.3f}, {:.3f}]".format(*stats.sampling_interval(n, correct))
         voted = _votes(connection, cell, benchmark, counts)
         reliable = [stats.pass_hat_k(n, correct, k) for k in ks]
         majorities = [votes.majority(voted, k, rng) for k in ks] if voted else []
-        cells = [interval_text(values, rng) for values in [*reliable, *majorities]]
-        rows.append([benchmark, again, *cells, *[""] * (2 * len(ks) - len(cells))])
-    columns = ["benchmark", "mean@n", *(f"pass^{k}" for k in ks), *(f"maj@{k}" for k in ks)]
+        cells = [
+            stats.hierarchical_interval(np.atleast_2d(values), rng=rng)
+            for values in [*reliable, *majorities]
+        ]
+        absent = [None] * (2 * len(ks) - len(cells))
+        rows.append([benchmark, stats.sampling_interval(n, correct), *cells, *absent])
+    columns = [column("benchmark"), *reading_columns(ks)]
     notes = [
         "mean@n: the share correct; its brackets hold for these very problems, were they sampled "
         "again. The other brackets: 95 % interval over problems.",
         "pass^k: all of k samples are right. maj@k: the most frequent answer of k is right.",
     ]
-    return Report(f"{cell.arm}, seed {cell.seed}: the same samples", columns, rows, notes)
+    title = f"{cell.arm}, seed {cell.seed}: the same samples"
+    return Report("readings", title, columns, rows, notes, _about(cell))
 
 
-def interval_text(values: Any, rng: np.random.Generator) -> str:
-    """ "0.829 [0.794, 0.861]" of scores [problems], or [seeds, problems]."""
-    return "{:.3f} [{:.3f}, {:.3f}]".format(
-        *stats.hierarchical_interval(np.atleast_2d(values), rng=rng)
-    )
+def reading_columns(ks: list[int]) -> list[Column]:
+    """mean@n, then pass^k and maj@k of each k."""
+    return [
+        column("mean_at_n", ".3f", "mean@n"),
+        *(column("all_of_k", ".3f", f"pass^{k}", k=k) for k in ks),
+        *(column("majority_of_k", ".3f", f"maj@{k}", k=k) for k in ks),
+    ]
 
 
 def finished(db: Path) -> list[str]:
     """The ids of the evaluations that have scores, in the order in which they were asked for."""
     with connect(db) as connection:
         rows = connection.execute(
-            """SELECT run FROM data.runs SEMI JOIN data.scores USING (run)
-                WHERE algorithm = ? ORDER BY created""",
+            """SELECT run FROM runs SEMI JOIN pass_at_k USING (run)
+                WHERE algorithm = ? GROUP BY run ORDER BY min(created), run""",
             [EVALUATION],
         ).fetchall()
     return [run for (run,) in rows]
@@ -180,26 +191,29 @@ def finished(db: Path) -> list[str]:
 def evaluations(db: Path) -> list[Report]:
     """All finished evaluations of a database, an evaluation and benchmark a row."""
     with connect(db) as connection:
-        found = connection.execute(
-            """SELECT run, arm, seed, evaluate, benchmark, any_value(problems), any_value(samples),
-                      map_from_entries(list((k, [score, low, high])))
-                 FROM pass_at_k JOIN (SELECT run, evaluate, created FROM data.runs) USING (run)
-                WHERE matrix = ? GROUP BY run, arm, seed, evaluate, benchmark, created
+        scored = connection.execute(
+            """SELECT run, p.arm, p.seed, evaluate, benchmark, any_value(problems),
+                      any_value(samples), map_from_entries(list((k, [score, low, high])))
+                 FROM pass_at_k p JOIN runs r USING (run, matrix)
+                WHERE matrix = ? GROUP BY run, p.arm, p.seed, evaluate, benchmark, created
                 ORDER BY created, benchmark""",
             [EVALUATION],
         ).fetchall()
-    ks = sorted({k for *_, scores in found for k in scores})
-    rows = []
-    for run, label, seed, evaluate, benchmark, problems, samples, scores in found:
-        texts = ("{:.3f} [{:.3f}, {:.3f}]".format(*scores[k]) if k in scores else "" for k in ks)
-        size = [benchmark, str(problems), str(samples)]
-        rows.append([label, str(seed), run, sampled(json.loads(evaluate)), *size, *texts])
-    columns = ["evaluation", "seed", "run", "sampling", "benchmark", "problems", "samples"]
+    ks = sorted({k for *_, scores in scored for k in scores})
+    rows = [
+        [
+            *(label, seed, run, sampled(json.loads(evaluate)), benchmark, problems, samples),
+            *(stats.Interval(*scores[k]) if k in scores else None for k in ks),
+        ]
+        for run, label, seed, evaluate, benchmark, problems, samples, scores in scored
+    ]
+    names = ("evaluation", "seed", "run", "sampling", "benchmark", "problems", "samples")
+    columns = [*map(column, names), *(column("score", ".3f", f"pass@{k}", k=k) for k in ks)]
     notes = [
         "Brackets: 95 % interval over problems. `suite report RUN` shows one of them in full, with "
         "what has to be known to read it."
     ]
-    return [Report("evaluations", [*columns, *(f"pass@{k}" for k in ks)], rows, notes)]
+    return [Report("evaluations", "evaluations", columns, rows, notes)]
 
 
 def sampled(evaluate: dict[str, Any]) -> str:

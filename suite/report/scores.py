@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from suite import stats
 from suite.matrix.cell import EVALUATION, EXTERNAL
 from suite.store import connect
+
+Counts = dict[str, tuple[int, int]]  # problem -> (samples, right ones)
+Estimator = Callable[..., NDArray[np.float64]]  # (n, correct, k) -> a value a problem
 
 
 def matrices(db: Path) -> tuple[list[str], list[str]]:
@@ -33,44 +36,40 @@ def matrices(db: Path) -> tuple[list[str], list[str]]:
 
 def scored(connection: Any, matrix: str) -> list[Scores]:
     """The counts of each benchmark and model that a matrix has been evaluated on."""
-    found = connection.execute(
+    subjects = connection.execute(
         "SELECT DISTINCT benchmark, model FROM pass_at_k WHERE matrix = ? ORDER BY ALL", [matrix]
     ).fetchall()
-    return [Scores.read(connection, matrix, benchmark, model) for benchmark, model in found]
+    return [Scores.read(connection, matrix, benchmark, model) for benchmark, model in subjects]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Counts of a benchmark: (arm, seed) -> problem -> (n, correct); `base` has the seeds alone."""
+    """Counts of a benchmark: of each (arm, seed), and of the base model with each seed."""
 
     matrix: str
     benchmark: str
     model: str
     ks: list[int]
-    arms: dict[tuple[str, int], dict[str, tuple[int, int]]]
-    base: dict[int, dict[str, tuple[int, int]]]
+    arms: dict[tuple[str, int], Counts]
+    base: dict[int, Counts]
 
     @classmethod
     def read(cls, connection: Any, matrix: str, benchmark: str, model: str) -> Scores:
         """The last complete evaluation of each run, and the base model's."""
         rows = connection.execute(
-            """SELECT c.arm, c.seed, b.step, b.fraction, b.problem, sum(b.n)::INTEGER,
-                      sum(count_of(b.verdicts, 'c'))::INTEGER
-                 FROM data.cells c JOIN data.batches b USING (run)
-                 JOIN data.points p USING (run, step, fraction)
-                WHERE c.matrix = ? AND c.model = ? AND b.benchmark = ?
-                GROUP BY c.arm, c.seed, c.position, b.step, b.fraction, b.problem
-                ORDER BY c.position, b.fraction, b.problem""",
+            """SELECT arm, seed, step, fraction, problem, n, correct FROM counts
+                WHERE matrix = ? AND model = ? AND benchmark = ?
+                ORDER BY position, fraction, problem""",
             [matrix, model, benchmark],
         ).fetchall()
-        points: dict[tuple[str, int], dict[float, dict[str, tuple[int, int]]]] = {}
-        base: dict[int, dict[str, tuple[int, int]]] = {}
+        points: dict[tuple[str, int], dict[float, Counts]] = {}
+        base: dict[int, Counts] = {}
         for arm, seed, step, fraction, problem, n, correct in rows:
             if step == 0:
                 base.setdefault(seed, {})[problem] = (n, correct)
             else:
-                at = points.setdefault((arm, seed), {}).setdefault(fraction, {})
-                at[problem] = (n, correct)
+                counts = points.setdefault((arm, seed), {}).setdefault(fraction, {})
+                counts[problem] = (n, correct)
         ks = connection.execute(
             """SELECT DISTINCT k FROM pass_at_k
                 WHERE matrix = ? AND benchmark = ? AND model = ? ORDER BY k""",
@@ -86,32 +85,53 @@ class Scores:
     def names(self) -> list[str]:
         """The arms, best pass@k first for the smallest k."""
         names = list(dict.fromkeys(arm for arm, _ in self.arms))
-        return sorted(names, key=lambda arm: -self.of(arm, self.ks[0]).mean())
+        return sorted(names, key=lambda arm: -self.values(arm, self.ks[0]).mean())
 
     @property
     def title(self) -> str:
         """ "quickstart: arithmetic, arithmetic-tiny"."""
         return f"{self.matrix}: {self.benchmark}, {Path(self.model).name}"
 
-    def of(
+    @property
+    def about(self) -> dict[str, str]:
+        """What these are scores of, as fields of a table."""
+        return {"matrix": self.matrix, "benchmark": self.benchmark, "model": self.model}
+
+    @property
+    def problems(self) -> int:
+        """How many the first run was scored on."""
+        return len(next(iter([*self.arms.values(), *self.base.values()]), {}))
+
+    @property
+    def samples(self) -> int:
+        """The most that a problem has."""
+        runs = [*self.arms.values(), *self.base.values()]
+        return max((n for counts in runs for n, _ in counts.values()), default=0)
+
+    def values(
         self,
         arm: str | None,
         k: int,
         seeds: list[int] | None = None,
-        of: Callable[..., NDArray[np.float64]] = stats.pass_at_k,
+        estimator: Estimator = stats.pass_at_k,
     ) -> NDArray[np.float64]:
-        """pass@k, or what `of` gives, of an arm (None: the base model), [seeds, problems]."""
+        """pass@k, or another estimator, of an arm (None: the base model), [seeds, problems]."""
         if arm is None:
             counts = [self.base[seed] for seed in seeds or sorted(self.base)]
         else:
             counts = [self.arms[arm, seed] for seed in seeds or self.seeds(arm)]
-        problems = sorted(set.intersection(*(set(one) for one in counts)))
-        tables = [np.array([one[problem] for problem in problems]) for one in counts]
-        return np.array([of(table[:, 0], table[:, 1], k) for table in tables])
+        problems = sorted(set.intersection(*map(set, counts)))
+        tables = [np.array([by_problem[p] for p in problems]) for by_problem in counts]
+        return np.array([estimator(table[:, 0], table[:, 1], k) for table in tables])
+
+    def interval(self, arm: str | None, k: int, seeds: list[int] | None = None) -> stats.Interval:
+        """pass@k of an arm over its seeds and problems."""
+        rng = self.rng(arm, k, seeds)
+        return stats.hierarchical_interval(self.values(arm, k, seeds), rng=rng)
 
     def compared(self, k: int, against: str, seeds: list[int]) -> list[stats.Comparison]:
         """Each other arm with `against` at pass@k, on the same problems and seeds."""
-        tables = {arm: self.of(arm, k, seeds) for arm in self.names()}
+        tables = {arm: self.values(arm, k, seeds) for arm in self.names()}
         return stats.compare_arms(tables, against, rng=self.rng(k, "baseline"))
 
     def rng(self, *names: object) -> np.random.Generator:
@@ -119,36 +139,37 @@ class Scores:
         text = f"{self.matrix} {self.benchmark} {self.model} {names}"
         return np.random.default_rng(zlib.crc32(text.encode()))
 
-    def cell(self, arm: str | None, k: int, seeds: list[int] | None = None) -> str:
-        """What `with_interval` says of an arm at k."""
-        return with_interval(self.of(arm, k, seeds), self.rng(arm, k, seeds))
+
+class RunNumbers(NamedTuple):
+    """A run at its last score: columns of the view `leaderboard`; entropy in nats, late mean."""
+
+    entropy: float | None
+    response_length: float | None
+    gpu_hours: float
+    overshoot: float
+    steps: float
 
 
-def with_interval(values_SP: NDArray[np.float64], rng: np.random.Generator) -> str:
-    """ "0.829 [0.794, 0.861]", the interval over seeds and problems; values: in [0, 1]."""
-    found = stats.hierarchical_interval(values_SP, rng=rng)
-    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+def run_numbers(connection: Any, scores: Scores) -> dict[tuple[str, int], RunNumbers]:
+    """(arm, seed) -> its numbers, of every run with a score."""
+    rows = connection.execute(
+        f"""SELECT DISTINCT arm, seed, {", ".join(RunNumbers._fields)} FROM leaderboard
+             WHERE matrix = ? AND benchmark = ? AND model = ?""",
+        [scores.matrix, scores.benchmark, scores.model],
+    ).fetchall()
+    numbers = {(arm, seed): RunNumbers(*values) for arm, seed, *values in rows}
+    return {run: numbers[run] for run in scores.arms if run in numbers}
 
 
-def run_numbers(
-    connection: Any, matrix: str, model: str
-) -> dict[tuple[str, int], dict[str, tuple]]:
-    """(arm, seed) -> (entropy, length) at the first step, and the numbers of the last one."""
-    found = connection.execute(
-        """WITH own AS (SELECT arm, seed, run FROM data.cells WHERE matrix = ? AND model = ?),
-           first AS (
+def base_numbers(connection: Any, scores: Scores) -> tuple[float | None, float | None]:
+    """Entropy and length of the base model: the mean of the runs' first steps."""
+    return connection.execute(
+        """WITH firsts AS (
                SELECT run, arg_min(value, step) FILTER (metric = 'entropy') AS entropy,
                       arg_min(value, step) FILTER (metric = 'response_length') AS length
-                 FROM data.traces SEMI JOIN own USING (run)
-                WHERE metric IN ('entropy', 'response_length') GROUP BY run),
-           last AS (
-               SELECT run, any_value(value) FILTER (metric = 'entropy') AS entropy,
-                      any_value(value) FILTER (metric = 'response_length') AS length,
-                      max(highest) FILTER (metric = 'gpu_hours') AS hours,
-                      max(highest) FILTER (metric = 'budget_fraction') AS spent, max(step) AS steps
-                 FROM data.latest GROUP BY run)
-           SELECT c.arm, c.seed, f.entropy, f.length, l.entropy, l.length, hours, spent - 1, steps
-             FROM own c JOIN last l USING (run) LEFT JOIN first f USING (run)""",
-        [matrix, model],
-    ).fetchall()
-    return {(arm, seed): {"first": of[:2], "last": of[2:]} for arm, seed, *of in found}
+                 FROM steps SEMI JOIN (SELECT run FROM matrix_runs WHERE matrix = ? AND model = ?)
+                      USING (run)
+                WHERE metric IN ('entropy', 'response_length') GROUP BY run)
+           SELECT favg(entropy), favg(length) FROM firsts""",
+        [scores.matrix, scores.model],
+    ).fetchone()

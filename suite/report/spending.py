@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite import stats
+from suite.report.differences import baseline_of
 
 UNITS = {"gpu_hours": "GPU-hours", "tokens": "tokens", "steps": "steps"}
 BASE = 0.0  # the fraction of the budget at which the base model is scored
-_COST = {"gpu_hours": "p.gpu_hours", "tokens": "p.tokens", "steps": "p.step"}
+_COST = {"gpu_hours": "gpu_hours", "tokens": "tokens", "steps": "step"}  # columns of `counts`
 
 
 @dataclass(frozen=True)
@@ -58,8 +59,9 @@ class Matched:
 
     @property
     def baseline(self) -> Curve:
-        """GRPO, or else the first arm."""
-        return next((c for c in self.curves if c.arm == "grpo"), self.curves[0])
+        """Of the arm that the others are compared with."""
+        name = baseline_of([curve.arm for curve in self.curves])
+        return next(curve for curve in self.curves if curve.arm == name)
 
     @property
     def equal_cost(self) -> float:
@@ -68,7 +70,14 @@ class Matched:
 
     @property
     def title(self) -> str:
+        """ "quickstart: arithmetic, arithmetic-tiny"."""
         return f"{self.matrix}: {self.benchmark}, {Path(self.model).name}"
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What these are scores of, as fields of a table."""
+        names = ("matrix", "benchmark", "model", "unit")
+        return {name: getattr(self, name) for name in names}
 
     def rng(self, *names: object) -> np.random.Generator:
         """The same numbers give the same intervals."""
@@ -79,13 +88,9 @@ class Matched:
 def read(connection: Any, matrix: str, benchmark: str, model: str, unit: str) -> Matched | None:
     """What was measured; None when no arm has two evaluations at different costs."""
     rows = connection.execute(
-        f"""SELECT c.arm, c.seed, b.fraction, {_COST[unit]} AS cost, b.problem, sum(b.n)::INTEGER,
-                   sum(count_of(b.verdicts, 'c'))::INTEGER
-              FROM data.cells c JOIN data.batches b USING (run)
-              JOIN data.points p USING (run, step, fraction)
-             WHERE c.matrix = ? AND c.model = ? AND b.benchmark = ?
-             GROUP BY c.arm, c.seed, c.position, b.fraction, cost, b.problem
-             ORDER BY c.position, b.fraction, b.problem""",
+        f"""SELECT arm, seed, fraction, {_COST[unit]}, problem, n, correct FROM counts
+             WHERE matrix = ? AND model = ? AND benchmark = ?
+             ORDER BY position, fraction, problem""",
         [matrix, model, benchmark],
     ).fetchall()
     ks = connection.execute(
@@ -113,16 +118,16 @@ def read(connection: Any, matrix: str, benchmark: str, model: str, unit: str) ->
 
 def _usable(points: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Runs that were scored at two costs at least, and the names of those that were not."""
-    kept: dict[str, Any] = {}
+    usable: dict[str, Any] = {}
     left_out = []
     for arm, of_arm in points.items():
         for seed, of_seed in of_arm.items():
             costs = {next(iter(at.values()))[0] for at in of_seed.values()}
             if len(costs) > 1:
-                kept.setdefault(arm, {})[seed] = of_seed
+                usable.setdefault(arm, {})[seed] = of_seed
             else:
                 left_out.append(f"{arm} (seed {seed})")
-    return kept, left_out
+    return usable, left_out
 
 
 def _curves(runs: dict[str, list[dict[float, dict[str, tuple[float, int, int]]]]]) -> list[Curve]:

@@ -26,22 +26,22 @@ def read(connection: Any, run: str, benchmark: str, step: int, fraction: float) 
         """WITH votes AS (
                SELECT problem, unnest(answers) AS answer,
                       unnest(string_split(verdicts, '')) AS verdict
-                 FROM data.batches
+                 FROM batches
                 WHERE run = ? AND benchmark = ? AND step = ? AND fraction = ?
                   AND answers IS NOT NULL)
            SELECT problem, answer, count(*), bool_or(verdict = 'c')
              FROM votes GROUP BY ALL ORDER BY ALL""",
         [run, benchmark, step, fraction],
     ).fetchall()
-    found: dict[str, Vote] = {}
+    by_problem: dict[str, Vote] = {}
     for problem, answer, count, correct in rows:
-        vote = found.setdefault(problem, Vote([], [], 0))
+        vote = by_problem.setdefault(problem, Vote([], [], 0))
         if answer is None:
-            found[problem] = vote._replace(silent=count)
+            by_problem[problem] = vote._replace(silent=count)
         else:
             vote.counts.append(count)
             vote.correct.append(correct)
-    return found
+    return by_problem
 
 
 def majority(votes: list[Vote], k: int | None, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Looking after a run from another terminal: its state, its logs, and stopping it."""
+"""Looking after runs from another terminal: their logs, and stopping what works on them."""
 
 from __future__ import annotations
 
@@ -10,40 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.table import Table
-
 from suite.spool.lock import conductor_of
-from suite.store import connect
 from suite.workspace import Workspace
 
 FOLLOW_SECONDS = 0.5
-
-
-def status_table(db: Path) -> Table:
-    """Every cell of every matrix with its state, progress and cost; not the lab's own runs.
-
-    A cell that was running when its conductor was killed is "interrupted", whatever the database
-    still says.
-    """
-    with connect(db) as connection:
-        rows = connection.execute(
-            """SELECT matrix, arm, seed, status, coalesce(steps, 0), coalesce(gpu_hours, 0),
-                      budget_unit, budget, attempts, run
-                 FROM runs WHERE model NOT IN ('tabular', 'theory') ORDER BY matrix, position"""
-        ).fetchall()
-    table = Table(
-        *("matrix", "arm", "seed", "status", "steps", "GPU-hours", "budget", "attempts", "cell"),
-        title=str(db),
-    )
-    working = conductor_of(Workspace(db))
-    for matrix, arm, seed, state, steps, hours, unit, budget, attempts, cell in rows:
-        shown = "interrupted" if state == "running" and not working else state
-        limit = f"{budget:g} {unit}"
-        numbers = [str(steps), f"{hours:.4f}", limit, str(attempts)]
-        table.add_row(matrix or "-", arm or "-", str(seed), shown, *numbers, cell)
-    who = "process {1} on {0} works on it".format(*working) if working else "nothing runs"
-    table.caption = f"{who}; {sum(row[3] == 'finished' for row in rows)} of {len(rows)} finished"
-    return table
 
 
 def stop(workspace: Workspace, patience: float) -> str:
@@ -54,7 +24,7 @@ def stop(workspace: Workspace, patience: float) -> str:
     """
     working = conductor_of(workspace)
     if not working:
-        return f"nothing runs cells of {workspace.db}"
+        return f"nothing works on {workspace.db}"
     host, pid = working
     if host != socket.gethostname():
         raise ValueError(f"the conductor is process {pid} on {host}: run `suite stop` there")
@@ -67,28 +37,29 @@ def stop(workspace: Workspace, patience: float) -> str:
     return f"process {pid} has stopped; `suite run` continues"
 
 
-def log_of(workspace: Workspace, cell: str, attempt: int | None) -> Path:
-    """The log of an attempt at a cell, the last one by default; the start of an id is enough.
+def log_of(workspace: Workspace, run: str, attempt: int | None) -> Path:
+    """The log of an attempt at a run, the last one by default; the start of an id is enough.
 
     Raises:
-        ValueError: no such cell, or several; no such attempt.
+        ValueError: no such run, or several; no such attempt.
     """
     folders = workspace.root / "cells"
-    found = sorted(path for path in folders.glob(f"{cell}*")) if re.fullmatch(r"\w+", cell) else []
-    if len(found) != 1:
-        there = "several cells begin with" if found else "no cell begins with"
-        raise ValueError(f"{there} {cell!r}: `suite status` shows the ids")
+    matching = sorted(folders.glob(f"{run}*")) if re.fullmatch(r"\w+", run) else []
+    if len(matching) != 1:
+        problem = "several runs begin with" if matching else "no run begins with"
+        raise ValueError(f"{problem} {run!r}: `suite status` shows the ids")
+    folder = matching[0]
     logs = {
         int(match.group(1)): path
-        for path in found[0].iterdir()
+        for path in folder.iterdir()
         if (match := re.fullmatch(r"attempt-(\d+)\.log", path.name))
     }
     if not logs:
-        raise ValueError(f"cell {found[0].name} has not been started yet")
-    chosen = max(logs) if attempt is None else attempt
-    if chosen not in logs:
-        raise ValueError(f"cell {found[0].name} has no attempt {chosen}; there are: {sorted(logs)}")
-    return logs[chosen]
+        raise ValueError(f"run {folder.name} has not been started yet")
+    number = max(logs) if attempt is None else attempt
+    if number not in logs:
+        raise ValueError(f"run {folder.name} has no attempt {number}; there are: {sorted(logs)}")
+    return logs[number]
 
 
 def read_log(path: Path, lines: int, follow: bool, workspace: Workspace) -> Iterator[str]:

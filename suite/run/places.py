@@ -1,4 +1,4 @@
-"""Where cells run: on this machine, or on a Ray cluster. The one place that talks to Ray of cells.
+"""Where runs are trained: on this machine, or on a Ray cluster (suite/run/cluster.py).
 
 Both are asked the same: can this cell ever run here (`impossible`), how many of its size fit at a
 time (`slots`), does it fit now (`fits`), and give it its GPUs and start a worker on them (`start`).

@@ -60,10 +60,10 @@ class Plain:
     def __exit__(self, *_: object) -> None: ...
 
     def cell(self, cell: Cell, status: str) -> None:
-        """Say it, with how many cells are finished."""
+        """Say it, with how many runs are finished."""
         if status == "finished":
             self._finished.add(cell.id)
-        self._say(cell, f"{status} ({len(self._finished)}/{self._total} cells finished)")
+        self._say(cell, f"{status} ({len(self._finished)}/{self._total} runs finished)")
 
     def line(self, cell: Cell, row: dict[str, Any]) -> None:
         """Say it, traces only now and then."""
@@ -86,7 +86,7 @@ class Plain:
 
 
 class Bars:
-    """A bar for each cell and one for the matrix, on a terminal."""
+    """A bar for each run and one for the matrix, on a terminal."""
 
     def __init__(self, console: Console, cells: list[Cell]):
         self._progress = Progress(
@@ -98,7 +98,7 @@ class Bars:
             console=console,
         )
         self._live = Live(self._progress, console=console, refresh_per_second=4)
-        self._all = self._progress.add_task("all cells", total=len(cells), text="")
+        self._all = self._progress.add_task("all runs", total=len(cells), text="")
         self._tasks = {
             cell.id: self._progress.add_task(
                 f"{cell.arm} (seed {cell.seed})", total=1.0, start=False, text="queued"

@@ -89,6 +89,9 @@ MIGRATIONS: dict[str, str] = {
               FROM data.cells c JOIN data.runs r USING (run)
              WHERE algorithm <> 'eval' AND r.model NOT IN ('tabular', 'theory') GROUP BY arm;
     """,
+    "007_views": """
+        SELECT 'more views, and a late mean of entropy in `leaderboard`';
+    """,
 }
 
 # What names a row, in the order in which rows are best kept: a curve is one metric of one run.

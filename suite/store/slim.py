@@ -1,20 +1,14 @@
 """What a slim export keeps of each table: everything that a comparison needs, and no sample alone.
 
 Counts of each problem stay, and what `suite report` and the dashboard draw of training; the order
-of the samples, their answers, digests, lengths and examples go, as do metrics that nothing here
-shows. Folders in commands and messages go too: they say where a machine keeps its files.
+of the samples, their answers, digests, lengths and examples go, as do metrics that nothing draws
+(suite/metrics.py). Folders in commands and messages go too: they say where a machine keeps files.
 """
 
 from __future__ import annotations
 
-METRICS = (
-    *("entropy", "response_length", "reward", "accuracy", "clip_low", "clip_high"),
-    *("differs_from_grpo", "truncated", "tokens", "gpu_hours", "budget_fraction"),
-)
-_SHOWN = (
-    f"metric IN ({', '.join(repr(name) for name in METRICS)})"
-    " OR metric LIKE 'seconds/%' OR metric LIKE 'extra/%'"
-)
+from suite.metrics import in_sql
+
 VERDICTS, STOPS = "cwut", "sl"
 _FOLDERS = r"(/[^\s/\"'',:;]+)+/"  # of a path that has at least one
 
@@ -37,8 +31,8 @@ _RUNS = ", ".join(
     ]
 )
 TABLES = {
-    "traces": f"SELECT * FROM data.traces WHERE {_SHOWN}",
-    "latest": f"SELECT * FROM data.latest WHERE {_SHOWN}",
+    "traces": f"SELECT * FROM data.traces WHERE {in_sql()}",
+    "latest": f"SELECT * FROM data.latest WHERE {in_sql()}",
     "runs": f"SELECT * REPLACE ({_RUNS}) FROM data.runs",
     "cells": f"SELECT * REPLACE ({_without_folders('model')} AS model) FROM data.cells",
     "benchmarks": f"""SELECT * REPLACE ({_without_folders("origin")} AS origin)

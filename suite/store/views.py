@@ -13,7 +13,13 @@ from typing import NamedTuple
 
 import duckdb
 
+from algorithms.grpo import GRPO
+from suite.metrics import LATE
 from suite.text import as_sql
+
+_PLAIN_GRPO = "r.algorithm = 'grpo' AND " + " AND ".join(
+    f"r.settings->>'{name}' = '{getattr(GRPO(), name)}'" for name in GRPO.plain_if
+)
 
 
 class View(NamedTuple):
@@ -25,8 +31,8 @@ class View(NamedTuple):
 
 VIEWS: dict[str, View] = {
     "runs": View(
-        "a cell in a matrix: settings, command line, versions, hardware, commit, status, cost",
-        """
+        "a run in a matrix: settings, command line, versions, hardware, commit, status, cost",
+        f"""
         WITH last AS (
             SELECT run, max(step) AS steps,
                    max(highest) FILTER (metric = 'gpu_hours') AS gpu_hours,
@@ -34,9 +40,16 @@ VIEWS: dict[str, View] = {
               FROM data.latest GROUP BY run)
         SELECT c.matrix, c.arm, c.position, r.*, last.steps, last.gpu_hours,
                last.differs = 0
-               AND NOT (r.algorithm = 'grpo' AND r.settings->>'eps_low' = '0.2'
-                        AND r.settings->>'eps_high' = '0.2') AS inert
+               AND NOT ({_PLAIN_GRPO}) AS inert
           FROM data.runs r LEFT JOIN data.cells c USING (run) LEFT JOIN last USING (run)""",
+    ),
+    "matrix_runs": View(
+        "the place of a run in a matrix: its arm, model, seed and position",
+        "SELECT matrix, arm, model, seed, run, position FROM data.cells",
+    ),
+    "arms": View(
+        "an arm and its place among all that there ever were, which gives it its look",
+        "SELECT arm, position FROM data.arms",
     ),
     "labels": View(
         "the matrix that named a run last, and its arm there",
@@ -50,11 +63,40 @@ VIEWS: dict[str, View] = {
         SELECT l.matrix, l.arm, r.seed, t.run, t.step, t.metric, t.value
           FROM data.traces t JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
     ),
+    "steps": View(
+        "one metric of one step of a run and attempt; `traces` without the labels, and faster",
+        "SELECT run, attempt, step, metric, value FROM data.traces",
+    ),
     "latest": View(
         "the last value of one metric of a run, its step, and the highest value",
         """
         SELECT l.matrix, l.arm, r.seed, t.*
           FROM data.latest t JOIN data.runs r USING (run) LEFT JOIN labels l USING (run)""",
+    ),
+    "events": View(
+        "anything else that happened to a run: started, resumed, warned, failed, finished",
+        "SELECT run, attempt, time, kind, detail FROM data.events",
+    ),
+    "points": View(
+        "a complete evaluation of a run, and what the run had cost by then",
+        "SELECT run, step, fraction, gpu_hours, tokens, samples FROM data.points",
+    ),
+    "batches": View(
+        "the samples of one problem that were drawn at once: verdicts, answers, examples",
+        """
+        SELECT run, attempt, step, fraction, benchmark, problem, first, n, seed, verdicts, stops,
+               lengths, digests, answers, examples
+          FROM data.batches""",
+    ),
+    "counts": View(
+        "the samples of one problem at one complete evaluation in a matrix, and the right ones",
+        """
+        SELECT c.matrix, c.arm, c.model, c.seed, c.position, run, b.step, b.fraction, b.benchmark,
+               b.problem, p.gpu_hours, p.tokens, sum(b.n)::INTEGER AS n,
+               sum(count_of(b.verdicts, 'c'))::INTEGER AS correct
+          FROM data.cells c JOIN data.batches b USING (run)
+          JOIN data.points p USING (run, step, fraction)
+         GROUP BY ALL""",
     ),
     "evals": View(
         "one problem at one evaluation point: counts of verdicts, tokens, example responses",
@@ -96,15 +138,15 @@ VIEWS: dict[str, View] = {
           LEFT JOIN data.points p USING (run, step, fraction)""",
     ),
     "leaderboard": View(
-        "the last score of a run with its entropy, length, cost and overshoot at that step",
-        """
+        "the last score of a run; its length, cost and overshoot by then; late mean of its entropy",
+        f"""
         WITH last AS (
             SELECT run, max(step) AS steps, max(fraction) AS fraction
               FROM data.scores WHERE fraction > 0 GROUP BY run),
         ends AS (  -- the last values of a run, unless it has been trained further since
             SELECT l.run, l.steps, l.fraction, t.metric, t.step, t.value
               FROM last l JOIN data.latest t USING (run)
-             WHERE metric IN ('entropy', 'response_length', 'gpu_hours', 'budget_fraction')),
+             WHERE metric IN ('response_length', 'gpu_hours', 'budget_fraction')),
         at_the_score AS (
             SELECT run, steps, fraction, metric, value FROM ends WHERE step <= steps
              UNION ALL
@@ -112,17 +154,22 @@ VIEWS: dict[str, View] = {
               FROM ends e JOIN data.traces t
                    ON t.run = e.run AND t.metric = e.metric AND t.step <= e.steps
              WHERE e.step > e.steps GROUP BY ALL),
+        late AS (  -- over the last steps before the score
+            SELECT l.run, favg(t.value) AS entropy
+              FROM last l JOIN data.traces t
+                   ON t.run = l.run AND t.metric = 'entropy'
+                  AND t.step > {1 - LATE} * l.steps AND t.step <= l.steps
+             GROUP BY l.run),
         final AS (
             SELECT run, steps, fraction,
-                   any_value(value) FILTER (metric = 'entropy') AS entropy,
                    any_value(value) FILTER (metric = 'response_length') AS response_length,
                    any_value(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
                    any_value(value) FILTER (metric = 'budget_fraction') - fraction AS overshoot
               FROM at_the_score GROUP BY run, steps, fraction)
         SELECT p.matrix, p.arm, p.model, p.seed, p.run, p.benchmark, p.k, p.score, p.low, p.high,
-               f.entropy, f.response_length, f.gpu_hours, f.overshoot, f.steps, p.problems,
+               late.entropy, f.response_length, f.gpu_hours, f.overshoot, f.steps, p.problems,
                p.samples
-          FROM pass_at_k p JOIN final f USING (run, fraction)
+          FROM pass_at_k p JOIN final f USING (run, fraction) LEFT JOIN late USING (run)
          ORDER BY p.matrix, p.benchmark, p.k, p.score DESC""",
     ),
     "gpu_hours_to_score": View(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-SECONDS_PER_HOUR = 3600.0
+from suite.metrics import SECONDS_PER_HOUR
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from suite import stats
 from suite.matrix.expand import _explain, _location
 from suite.matrix.schema import Section
 from suite.matrix.yaml_file import MatrixFile
+from suite.metrics import LATE
 from suite.report.differences import BASE
 from suite.report.scores import Scores
 
@@ -33,7 +34,6 @@ LEVEL = 0.95
 SHOWN, NOT_SHOWN, OPPOSITE = "shown", "not shown", "opposite shown"
 NOT_MEASURED = "not measured"
 ENTROPIES = ("entropy, late", "entropy, change")  # of the trace, in nats
-LATE = 0.25  # of the steps, from the end
 
 
 class Claim(Section):
@@ -109,12 +109,12 @@ class Verdict:
         return SHOWN if above == (self.claim.expect == "above") else OPPOSITE
 
 
-def _near(found: Verdict) -> str:
+def _near(verdict: Verdict) -> str:
     """Whether the interval of the distance to `value` lies in the tolerance, or outside it."""
-    within = found.claim.within or 0.0
-    if -within <= found.low and found.high <= within:
+    within = verdict.claim.within or 0.0
+    if -within <= verdict.low and verdict.high <= within:
         return SHOWN
-    return OPPOSITE if found.low > within or found.high < -within else NOT_SHOWN
+    return OPPOSITE if verdict.low > within or verdict.high < -within else NOT_SHOWN
 
 
 def read(path: Path) -> File:
@@ -142,53 +142,55 @@ AT_EQUAL_STEPS = "entropy, at equal steps"  # late, if all had ended with the on
 def entropies(connection: Any, matrix: str) -> tuple[Entropies, int]:
     """The measures of ENTROPIES and AT_EQUAL_STEPS of each run, and the fewest steps of a run."""
     rows = connection.execute(
-        """WITH own AS (SELECT c.arm, c.seed, step, value FROM data.cells c
-                          JOIN data.traces USING (run)
-                         WHERE c.matrix = ? AND metric = 'entropy'),
-                ends AS (SELECT arm, seed, max(step) AS steps FROM own GROUP BY ALL),
+        """WITH traced AS (SELECT arm, seed, step, value FROM matrix_runs JOIN steps USING (run)
+                            WHERE matrix = ? AND metric = 'entropy'),
+                ends AS (SELECT arm, seed, max(step) AS steps FROM traced GROUP BY ALL),
                 fewest AS (SELECT min(steps) AS fewest FROM ends)
            SELECT arm, seed, fewest, arg_min(value, step),
-                  avg(value ORDER BY step) FILTER (step > steps * (1 - ?)),
-                  avg(value ORDER BY step) FILTER (step > fewest * (1 - ?) AND step <= fewest)
-             FROM own JOIN ends USING (arm, seed), fewest GROUP BY ALL ORDER BY ALL""",
+                  favg(value) FILTER (step > steps * (1 - ?)),
+                  favg(value) FILTER (step > fewest * (1 - ?) AND step <= fewest)
+             FROM traced JOIN ends USING (arm, seed), fewest GROUP BY ALL ORDER BY ALL""",
         [matrix, LATE, LATE],
     ).fetchall()
     names = (*ENTROPIES, AT_EQUAL_STEPS)
-    found = {
-        (arm, seed): dict(zip(names, (late, late - first, equal), strict=True))
-        for arm, seed, _, first, late, equal in rows
+    measures = {
+        (arm, seed): dict(zip(names, (late, late - begin, equal), strict=True))
+        for arm, seed, _, begin, late, equal in rows
     }
-    return found, rows[0][2] if rows else 0
+    return measures, rows[0][2] if rows else 0
 
 
-def judged(claims: Sequence[Claim], scores: Scores, found: Entropies) -> list[Verdict]:
+def judged(claims: Sequence[Claim], scores: Scores, measures: Entropies) -> list[Verdict]:
     """A verdict for each claim.
 
     Raises ValueError when one names an arm that the matrix does not have.
     """
-    arms = sorted({arm for arm, _ in found} | set(scores.names()))
+    arms = sorted({arm for arm, _ in measures} | set(scores.names()))
     for claim in claims:
         for name in (claim.arm, claim.against):
             if name not in (*arms, BASE, None):
                 raise ValueError(f"no arm {name!r}: {nearest(name or '', arms)}")
     return [
-        _of_entropy(claim, found) if claim.k is None else _of_scores(claim, scores, claim.k)
+        _of_entropy(claim, measures) if claim.k is None else _of_scores(claim, scores, claim.k)
         for claim in claims
     ]
 
 
-def _of_entropy(claim: Claim, found: Entropies) -> Verdict:
+def _of_entropy(claim: Claim, measures: Entropies) -> Verdict:
     """Paired by seed, Student's t over seeds."""
-    of = {
-        arm: {seed: values[claim.measure] for (name, seed), values in found.items() if name == arm}
+    by_arm = {
+        arm: {
+            seed: values[claim.measure] for (name, seed), values in measures.items() if name == arm
+        }
         for arm in (claim.arm, claim.against)
     }
-    seeds = sorted(of[claim.arm])
+    seeds = sorted(by_arm[claim.arm])
     if claim.against is not None:
-        seeds = [seed for seed in seeds if seed in of[claim.against]]
+        seeds = [seed for seed in seeds if seed in by_arm[claim.against]]
     difference_S = np.array(
         [
-            of[claim.arm][seed] - (of[claim.against][seed] if claim.against else claim.value)
+            by_arm[claim.arm][seed]
+            - (by_arm[claim.against][seed] if claim.against else claim.value)
             for seed in seeds
         ]
     )
@@ -214,19 +216,20 @@ def _of_scores(claim: Claim, scores: Scores, k: int) -> Verdict:
         return Verdict(claim)
     seeds = scores.seeds(claim.arm)
     if claim.against is None:
-        return _student(claim, scores.of(claim.arm, k).mean(axis=1) - claim.value)
+        return _student(claim, scores.values(claim.arm, k).mean(axis=1) - claim.value)
     base = claim.against == BASE
     having = sorted(scores.base) if base else scores.seeds(claim.against)
     seeds = [seed for seed in seeds if seed in having]
     if len(seeds) < 2:
         return Verdict(claim)
     pair = {
-        claim.arm: scores.of(claim.arm, k, seeds),
-        claim.against: scores.of(None if base else claim.against, k, seeds),
+        claim.arm: scores.values(claim.arm, k, seeds),
+        claim.against: scores.values(None if base else claim.against, k, seeds),
     }
     rng = scores.rng(claim.arm, claim.against, k, "claim")
-    (one,) = stats.compare_arms(pair, claim.against, rng=rng, level=LEVEL)
-    return Verdict(claim, len(seeds), one.estimate, one.low, one.high, one.p_value)
+    (compared,) = stats.compare_arms(pair, claim.against, rng=rng, level=LEVEL)
+    numbers = (compared.estimate, compared.low, compared.high, compared.p_value)
+    return Verdict(claim, len(seeds), *numbers)
 
 
 def together(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from suite.report.differences import GRPO
 from suite.report.scores import Scores
 
 SIZE = (11.0, 5.6)  # inches
@@ -28,7 +29,7 @@ def _numbers(scores: Scores, entropy: dict[str, float]) -> dict[int, dict[str, l
     """k -> arm -> [entropy, pass@k], of the smallest and the largest k."""
     ks = sorted({scores.ks[0], scores.ks[-1]})
     return {
-        k: {arm: [nats, float(scores.of(arm, k).mean())] for arm, nats in entropy.items()}
+        k: {arm: [nats, float(scores.values(arm, k).mean())] for arm, nats in entropy.items()}
         for k in ks
     }
 
@@ -49,16 +50,16 @@ def draw(scores: Scores, entropy: dict[str, float]) -> str:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    found = _numbers(scores, entropy)
+    numbers = _numbers(scores, entropy)
     settings = {"svg.hashsalt": scores.matrix, "svg.fonttype": "none"}
     with matplotlib.rc_context(settings):
         figure, panels = plt.subplots(
-            1, len(found), figsize=SIZE, layout="constrained", squeeze=False
+            1, len(numbers), figsize=SIZE, layout="constrained", squeeze=False
         )
-        for axes, (k, points) in zip(panels[0], found.items(), strict=True):
+        for axes, (k, points) in zip(panels[0], numbers.items(), strict=True):
             _panel(axes, points)
             if scores.base:
-                base = float(scores.of(None, k).mean())
+                base = float(scores.values(None, k).mean())
                 axes.axhline(base, color="grey", linestyle=":", linewidth=1)
             axes.set_xlabel("entropy, late (nats a token)")
             axes.set_ylabel(f"pass@{k}")
@@ -73,7 +74,7 @@ def _panel(axes: Any, points: dict[str, list[float]]) -> None:
     """A dot an arm, its name in a column to the right in the same order from top to bottom."""
     names = sorted(points, key=lambda arm: -points[arm][1])
     for place, arm in zip(np.linspace(0.99, 0.01, len(names)), names, strict=True):
-        axes.plot(*points[arm], "o", markersize=4, color="C3" if arm == "grpo" else "C0")
+        axes.plot(*points[arm], "o", markersize=4, color="C3" if arm == GRPO else "C0")
         axes.annotate(
             arm,
             points[arm],
@@ -81,7 +82,7 @@ def _panel(axes: Any, points: dict[str, list[float]]) -> None:
             textcoords="axes fraction",
             fontsize=LABEL,
             verticalalignment="center",
-            color="C3" if arm == "grpo" else "black",
+            color="C3" if arm == GRPO else "black",
             arrowprops=LEADER,
         )
     axes.grid(alpha=0.3)

@@ -21,18 +21,18 @@ from suite.report.page.study import Study
 # Writing and checking ---------------------------------------------------------------------------
 
 
-def write(of: Study, out: Path, figure: Path) -> None:
+def write(study: Study, out: Path, figure: Path) -> None:
     """The page and its picture."""
     for path in (out, figure):
         path.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(of, _link(out, figure)), encoding="utf-8")
-    figure.write_text(draw(of.scores, _points(of)), encoding="utf-8")
+    out.write_text(page(study, _link(out, figure)), encoding="utf-8")
+    figure.write_text(draw(study.scores, _points(study)), encoding="utf-8")
 
 
-def check(of: Study, out: Path, figure: Path) -> list[str]:
+def check(study: Study, out: Path, figure: Path) -> list[str]:
     """What of the page or the picture is not what the data says; nothing when all is."""
     wrong = []
-    new = page(of, _link(out, figure)).splitlines()
+    new = page(study, _link(out, figure)).splitlines()
     old = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
     changed = [
         line
@@ -41,13 +41,13 @@ def check(of: Study, out: Path, figure: Path) -> list[str]:
     ]
     wrong += [f"{out}: {line}" for line in changed]
     drawn = figure.read_text(encoding="utf-8") if figure.exists() else ""
-    if digest(of.scores, _points(of)) not in drawn:
+    if digest(study.scores, _points(study)) not in drawn:
         wrong.append(f"{figure}: was drawn from other numbers")
     return wrong
 
 
-def _points(of: Study) -> dict[str, float]:
-    return {arm: float(np.mean(of.entropy(arm))) for arm in of.scores.names()}
+def _points(study: Study) -> dict[str, float]:
+    return {arm: float(np.mean(study.entropy(arm))) for arm in study.scores.names()}
 
 
 def _link(out: Path, figure: Path) -> str:

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from suite import stats
+from suite.metrics import SECONDS_PER_HOUR
 from suite.report import equal_cost
 from suite.report.differences import comparisons
+from suite.report.leaderboard import table
 from suite.report.page import claims
 from suite.report.page.claims import Entropies, File, Verdict
-from suite.report.scores import Scores, run_numbers, scored
+from suite.report.scores import Scores, scored
 from suite.report.table import Report
 from suite.store import connect, history, timings
 from suite.store.timings import Timing
-from suite.worker.ledger import SECONDS_PER_HOUR
 from suite.workspace import Workspace
 
-LATE, CHANGE = claims.ENTROPIES
+LATE_ENTROPY, ENTROPY_CHANGE = claims.ENTROPIES
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Study:
     fewest: int  # steps of a run
     against: dict[int, list[stats.Comparison]]  # k -> the other arms against GRPO
     verdicts: list[Verdict]
-    numbers: dict[tuple[str, int], dict[str, tuple]]  # of suite.report.run_numbers
+    leaderboard: Report  # a row an arm
     probes: dict[str, float]  # arm -> full entropy on fixed responses at the end, nats
     runs: list[dict[str, Any]]
     began: Any
@@ -42,7 +43,7 @@ class Study:
     phases: Report
     held: float  # GPU-hours, all that the runs held
 
-    def entropy(self, arm: str, measure: str = LATE) -> list[float]:
+    def entropy(self, arm: str, measure: str = LATE_ENTROPY) -> list[float]:
         """A measure of each seed of an arm, in nats."""
         return [v[measure] for (name, _), v in sorted(self.entropies.items()) if name == arm]
 
@@ -63,16 +64,15 @@ def study(source: Path, claims_path: Path) -> Study:
     file = claims.read(claims_path)
     with opened(source) as db:
         with connect(db) as connection:
-            found = scored(connection, file.matrix)
-            if len(found) != 1 or not found[0].arms:
-                what = ", ".join(one.title for one in found) or "no scores"
-                raise ValueError(f"one benchmark of {file.matrix!r} is needed; {source}: {what}")
-            (scores,) = found
+            subjects = scored(connection, file.matrix)
+            if len(subjects) != 1 or not subjects[0].arms:
+                there = ", ".join(each.title for each in subjects) or "no scores"
+                raise ValueError(f"one benchmark of {file.matrix!r} is needed; {source}: {there}")
+            (scores,) = subjects
             entropies, fewest = claims.entropies(connection, file.matrix)
             runs = _runs(connection, file.matrix)
             began, ended = _times(connection, file.matrix)
-            every = run_numbers(connection, scores.matrix, scores.model)
-            numbers = {who: of for who, of in every.items() if who in scores.arms}
+            board = table(connection, scores, by_seed=False)
             probes = _probes(connection, file.matrix)
         times = _timings(db, runs)
     return Study(
@@ -82,13 +82,13 @@ def study(source: Path, claims_path: Path) -> Study:
         fewest=fewest,
         against=comparisons(scores),
         verdicts=claims.judged(file.claims, scores, entropies),
-        numbers=numbers,
+        leaderboard=board,
         probes=probes,
         runs=runs,
         began=began,
         ended=ended,
         phases=equal_cost.phases(file.matrix, times),
-        held=sum(equal_cost.held_seconds(one) * one.gpus for one in times) / SECONDS_PER_HOUR,
+        held=sum(equal_cost.held_seconds(run) * run.gpus for run in times) / SECONDS_PER_HOUR,
     )
 
 
@@ -120,8 +120,8 @@ def _runs(connection: Any, matrix: str) -> list[dict[str, Any]]:
 
 def _times(connection: Any, matrix: str) -> tuple[Any, Any]:
     return connection.execute(
-        """SELECT min(time), max(time) FROM data.events
-            WHERE run IN (SELECT run FROM data.cells WHERE matrix = ?)""",
+        """SELECT min(time), max(time) FROM events
+            WHERE run IN (SELECT run FROM matrix_runs WHERE matrix = ?)""",
         [matrix],
     ).fetchone()
 
@@ -129,10 +129,10 @@ def _times(connection: Any, matrix: str) -> tuple[Any, Any]:
 def _probes(connection: Any, matrix: str) -> dict[str, float]:
     return dict(
         connection.execute(
-            """WITH last AS (SELECT c.arm, p.run, arg_max(p.value, p.fraction) AS value
-                               FROM data.cells c JOIN data.probes p USING (run)
-                              WHERE c.matrix = ? AND estimator = 'full' AND step > 0 GROUP BY ALL)
-               SELECT arm, avg(value) FROM last GROUP BY arm ORDER BY arm""",
+            """WITH last AS (SELECT m.arm, run, arg_max(p.value, p.fraction) AS value
+                               FROM matrix_runs m JOIN probes p USING (run)
+                              WHERE m.matrix = ? AND estimator = 'full' AND step > 0 GROUP BY ALL)
+               SELECT arm, favg(value) FROM last GROUP BY arm ORDER BY arm""",
             [matrix],
         ).fetchall()
     )
@@ -140,5 +140,5 @@ def _probes(connection: Any, matrix: str) -> dict[str, float]:
 
 def _timings(db: Path, runs: list[dict[str, Any]]) -> list[Timing]:
     """Of the runs of a matrix, under the arms' names there, in their order."""
-    of = {one.run: one for one in timings.read(db)}
-    return [replace(of[run["run"]], arm=run["arm"]) for run in runs if run["run"] in of]
+    by_run = {timing.run: timing for timing in timings.read(db)}
+    return [replace(by_run[run["run"]], arm=run["arm"]) for run in runs if run["run"] in by_run]

@@ -16,27 +16,43 @@ from typing import NamedTuple
 
 import numpy as np
 
-from suite import stats
 from suite.matrix.shrink import SUFFIX
-from suite.report import equal_cost, spending
+from suite.metrics import SECONDS_PER_HOUR
+from suite.report import spending
+from suite.report.differences import GRPO
+from suite.report.equal_cost import Paid, costs_to_best
 from suite.report.papers import published
 from suite.report.papers.departures import departures, stored
-from suite.report.papers.published import AVERAGE, BASE, COSTS, PUBLISHED, Column, Table
+from suite.report.papers.published import (
+    AVERAGE,
+    BASE,
+    COSTS,
+    PUBLISHED,
+    PublishedColumn,
+    PublishedTable,
+)
 from suite.report.scores import Scores, scored
-from suite.report.table import Report
+from suite.report.table import COMPACT, Entry, Fields, Report, Worded, column, number
 from suite.stats.intervals import Interval
 from suite.store import connect, timings
 from suite.text import compact
-from suite.worker.ledger import SECONDS_PER_HOUR
 
 
 class Ours(NamedTuple):
-    """What we measured, as text; the ends of its interval where there is one (inf: not reached)."""
+    """What we measured, also in words; its interval where there is one (inf: not reached)."""
 
-    text: str
+    words: str
     estimate: float
     low: float | None = None
     high: float | None = None
+
+    def text(self, form: str) -> str:
+        """The words."""
+        return self.words
+
+    def fields(self, name: str) -> Fields:
+        """The numbers."""
+        return {name: self.estimate, "low": self.low, "high": self.high}
 
 
 def reports(
@@ -52,23 +68,23 @@ def reports(
         MatrixError: the file, or a matrix that it names, has something wrong with it.
     """
     tables = published.load(path)
-    own = published.of(matrix, tables)
-    if not own:
+    repeated = published.of(matrix, tables)
+    if not repeated:
         names = ", ".join(dict.fromkeys(table.matrix for table in tables.values()))
         raise ValueError(f"{path.name} has nothing for matrix {matrix!r}; it has {names}")
     runs = stored(db, matrix)
-    found = []
+    reported = []
     for each in dict.fromkeys(run.model for run in runs):
         if not model or each == model:
             ours = _Measured(db, matrix, each)
             same = [run for run in runs if run.model == each]
-            found.append(_beside(ours, own, benchmark))
-            why_not = comparable(matrix, each, own)
-            found.append(departures(matrix, same, own, [why_not] if why_not else []))
-    return found
+            reported.append(_beside(ours, repeated, benchmark))
+            why_not = comparable(matrix, each, repeated)
+            reported.append(departures(matrix, same, repeated, [why_not] if why_not else []))
+    return reported
 
 
-def comparable(matrix: str, model: str, tables: dict[str, Table]) -> str:
+def comparable(matrix: str, model: str, tables: dict[str, PublishedTable]) -> str:
     """Why nothing can be concluded from such a comparison; "" where something can."""
     theirs = next(iter(tables.values())).model
     if matrix.endswith(SUFFIX):
@@ -100,8 +116,8 @@ class _Measured:
     def scores(self) -> dict[str, Scores]:
         """By benchmark."""
         with connect(self.db) as connection:
-            found = scored(connection, self.matrix)
-        return {one.benchmark: one for one in found if one.model == self.model}
+            every = scored(connection, self.matrix)
+        return {scores.benchmark: scores for scores in every if scores.model == self.model}
 
     @cached_property
     def updates(self) -> dict[str, float]:
@@ -109,7 +125,7 @@ class _Measured:
         spent: dict[str, list[float]] = {}
         with connect(self.db) as connection:
             rows = connection.execute(
-                "SELECT run, arm FROM data.cells WHERE matrix = ? AND model = ?",
+                "SELECT run, arm FROM matrix_runs WHERE matrix = ? AND model = ?",
                 [self.matrix, self.model],
             ).fetchall()
         arms = dict(rows)
@@ -121,17 +137,18 @@ class _Measured:
                 total[1] += run.steps
         return {arm: hours / steps for arm, (hours, steps) in spent.items()}
 
-    def paid(self, benchmark: str) -> dict[str, equal_cost.Paid]:
+    def paid(self, benchmark: str) -> dict[str, Paid]:
         """What each arm paid for the best scores, in GPU-hours; {} before two evaluations."""
         if benchmark not in self._paid:
             with connect(self.db) as connection:
-                found = spending.read(connection, self.matrix, benchmark, self.model, "gpu_hours")
-            usable = found is not None and found.baseline.arm == "grpo"
-            self._paid[benchmark] = equal_cost.costs_to_best(found, found.ks[0]) if usable else {}
+                subject = (self.matrix, benchmark, self.model)
+                matched = spending.read(connection, *subject, "gpu_hours")
+            usable = matched is not None and matched.baseline.arm == GRPO
+            self._paid[benchmark] = costs_to_best(matched, matched.ks[0]) if usable else {}
         return self._paid[benchmark]
 
     @cached_property
-    def _paid(self) -> dict[str, dict[str, equal_cost.Paid]]:
+    def _paid(self) -> dict[str, dict[str, Paid]]:
         return {}
 
     def score(self, arm: str, benchmark: str, k: int) -> Ours | None:
@@ -140,10 +157,10 @@ class _Measured:
         scores = self.scores.get(benchmark)
         if self.rehearsal and self.scores:
             scores = next(iter(self.scores.values()))
-            k = max((one for one in scores.ks if one <= k), default=scores.ks[0])
+            k = max((scored_k for scored_k in scores.ks if scored_k <= k), default=scores.ks[0])
             stand_in = f" ({scores.benchmark}, pass@{k})"
-        found = _interval(scores, arm, k)
-        return found and Ours(_bracketed(found) + stand_in, *found)
+        interval = _interval(scores, arm, k)
+        return interval and Ours(_SCORE.text(interval) + stand_in, *interval)
 
     def average(self, arm: str, benchmarks: tuple[str, ...], k: int) -> Ours | None:
         """The mean over benchmarks; None unless each has been scored.
@@ -154,65 +171,61 @@ class _Measured:
         """
         if self.rehearsal:
             return self.score(arm, benchmarks[0], k)
-        found = [_interval(self.scores.get(name), arm, k) for name in benchmarks]
-        if None in found:
+        intervals = [_interval(self.scores.get(name), arm, k) for name in benchmarks]
+        if None in intervals:
             return None
-        ends = np.array([[one.estimate, one.low, one.high] for one in found if one])
+        ends = np.array(intervals)
         middle = float(ends[:, 0].mean())
         apart = np.abs(ends[:, 1:] - ends[:, :1])
         one_seed = arm == BASE or len(self.scores[benchmarks[0]].seeds(arm)) == 1
         total = np.sqrt((apart**2).sum(axis=0)) if one_seed else apart.sum(axis=0)
-        below, above = total / len(found)
+        below, above = total / len(intervals)
         whole = Interval(middle, max(middle - below, 0.0), min(middle + above, 1.0))
-        return Ours(_bracketed(whole), *whole)
+        return Ours(_SCORE.text(whole), *whole)
 
 
 def _interval(scores: Scores | None, arm: str, k: int) -> Interval | None:
     """As on the leaderboard; None where there is no such score."""
     if scores is None or k not in scores.ks:
         return None
-    if arm == BASE:
-        of, seeds = None, None
-        there = bool(scores.base)
-    else:
-        of, seeds = arm, scores.seeds(arm)
-        there = bool(seeds)
-    if not there:
+    seeds = None if arm == BASE else scores.seeds(arm)
+    if not (scores.base if seeds is None else seeds):
         return None
-    values = scores.of(of, k, seeds)
-    return stats.hierarchical_interval(values, rng=scores.rng(of, k, seeds))
+    return scores.interval(None if arm == BASE else arm, k, seeds)
 
 
-def _bracketed(found: Interval) -> str:
-    return f"{found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+_SCORE = column("score", ".3f")
 
 
-def _beside(ours: _Measured, tables: dict[str, Table], benchmark: str) -> Report:
+def _beside(ours: _Measured, tables: dict[str, PublishedTable], benchmark: str) -> Report:
     """A row an arm and number of theirs."""
     why_not = comparable(ours.matrix, ours.model, tables)
-    rows = []
+    rows: list[list[Entry]] = []
     for source, table in tables.items():
         for arm, values in table.arms.items():
-            for column, value in zip(table.read(), values, strict=True):
-                for on, figure, own in _measured(ours, table, arm, column, benchmark):
-                    judged = _judged(own, value, bool(column.cost), bool(why_not))
+            for theirs, value in zip(table.read(), values, strict=True):
+                for on, figure, mine in _measured(ours, table, arm, theirs, benchmark):
+                    judged = _judged(mine, value, bool(theirs.cost), bool(why_not))
                     rows.append([arm, on, figure, *judged, source])
-    columns = ["arm", "on", "figure", "ours", "theirs", "difference", "theirs within ours"]
+    titles = ("arm", "on", "figure", "ours", "theirs", "difference", "theirs within ours", "source")
     notes = [
         "Brackets: ours, 95 % as on the leaderboard and under --cost. They speak of other problems "
         "of the kind too; a repetition on these very problems would be inside more often than "
         "that. The papers give no intervals.",
         "Difference: ours less theirs; of a cost, relative to theirs.",
     ]
-    if any(column.benchmark == AVERAGE for table in tables.values() for column in table.read()):
+    if any(c.benchmark == AVERAGE for table in tables.values() for c in table.read()):
         notes.append("average: the brackets of the benchmarks as if these were independent.")
     papers = ", ".join(dict.fromkeys(f"arXiv {table.paper}" for table in tables.values()))
     title = f"{ours.matrix}: against the published numbers ({papers}), {Path(ours.model).name}"
-    return Report(title, [*columns, "source"], rows, [why_not, *notes] if why_not else notes)
+    about = {"matrix": ours.matrix, "model": ours.model}
+    notes = [why_not, *notes] if why_not else notes
+    columns = [column(title.replace(" ", "_"), title=title) for title in titles]
+    return Report("published", title, columns, rows, notes, about)
 
 
 def _measured(
-    ours: _Measured, table: Table, arm: str, column: Column, only: str
+    ours: _Measured, table: PublishedTable, arm: str, column: PublishedColumn, only: str
 ) -> Iterator[tuple[str, str, Ours | None]]:
     """(benchmark, figure, ours) for one number of theirs; a cost to a score has one a benchmark."""
     figure = COSTS.get(column.cost, f"pass@{column.k}")
@@ -232,25 +245,21 @@ def _measured(
                 to = paid and (
                     paid.to_own if column.cost == "gpu_hours_to_own_best" else paid.to_baseline
                 )
-                yield name, figure, to and Ours(to.text, to.found, to.low, to.high)
+                yield name, figure, to and Ours(to.text(COMPACT), to.estimate, to.low, to.high)
 
 
-def _judged(own: Ours | None, theirs: float, is_cost: bool, not_comparable: bool) -> list[str]:
+def _judged(ours: Ours | None, theirs: float, is_cost: bool, not_comparable: bool) -> list[Entry]:
     """Ours, theirs, their difference and whether theirs is in our interval."""
-    text = (
-        compact(theirs)
-        if is_cost
-        else f"{theirs:.3f}"
-        if round(theirs, 3) == theirs
-        else f"{theirs:.4f}"
-    )
-    if own is None:
-        return ["not measured", text, "", ""]
+    digits = ".3f" if round(theirs, 3) == theirs else ".4f"
+    published_number = Worded(theirs, number(theirs, COMPACT if is_cost else digits))
+    if ours is None:
+        return [Worded(None, "not measured"), published_number, None, None]
     if not_comparable:
-        return [own.text, text, "", "not comparable"]
-    difference = own.estimate - theirs
-    apart = f"{difference / theirs:+.1%}" if is_cost else f"{difference:+.3f}"
-    within = ""
-    if own.low is not None and own.high is not None:
-        within = "yes" if own.low <= theirs <= own.high else "no"
-    return [own.text, text, apart if np.isfinite(difference) else "", within]
+        return [ours, published_number, None, "not comparable"]
+    difference = ours.estimate - theirs
+    words = f"{difference / theirs:+.1%}" if is_cost else f"{difference:+.3f}"
+    apart = Worded(difference / theirs if is_cost else difference, words)
+    within = None
+    if ours.low is not None and ours.high is not None:
+        within = "yes" if ours.low <= theirs <= ours.high else "no"
+    return [ours, published_number, apart if np.isfinite(difference) else None, within]

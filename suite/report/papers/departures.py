@@ -13,8 +13,8 @@ from typing import Any
 from suite.matrix.cell import Cell
 from suite.matrix.expand import load_cells
 from suite.matrix.yaml_file import MatrixError
-from suite.report.papers.published import BASE, Table
-from suite.report.table import Report
+from suite.report.papers.published import BASE, PublishedTable
+from suite.report.table import Report, column
 from suite.store import connect
 from suite.store.intake import as_json
 
@@ -54,18 +54,20 @@ def stored(db: Path, matrix: str) -> list[Cell]:
 def _facts(cell: Cell) -> Facts:
     """Every setting that can matter, under the name that it has in a matrix."""
     limit = cell.evaluate["max_new_tokens"] or cell.train["max_new_tokens"]
-    found = {"model": cell.model, "algorithm": cell.algorithm, **cell.settings}
+    facts = {"model": cell.model, "algorithm": cell.algorithm, **cell.settings}
     for section, content in (
         ("budget", {unit: f"{value:g}" for unit, value in cell.budget.items()}),
         ("train", cell.train),
         ("evaluate", cell.evaluate | {"max_new_tokens": limit}),
         ("resources", cell.resources),
     ):
-        found |= {f"{section}.{name}": value for name, value in content.items()}
-    return {name: as_json(value) for name, value in found.items() if name not in NOT_COMPARED}
+        facts |= {f"{section}.{name}": value for name, value in content.items()}
+    return {name: as_json(value) for name, value in facts.items() if name not in NOT_COMPARED}
 
 
-def departures(matrix: str, runs: list[Cell], tables: dict[str, Table], notes: list[str]) -> Report:
+def departures(
+    matrix: str, runs: list[Cell], tables: dict[str, PublishedTable], notes: list[str]
+) -> Report:
     """A row a setting; runs: of one model, at least one; notes: what is to be said first.
 
     Raises:
@@ -73,22 +75,23 @@ def departures(matrix: str, runs: list[Cell], tables: dict[str, Table], notes: l
     """
     table = next(iter(tables.values()))
     cells = _cells(table)
-    there = {cell.arm: _facts(cell) | _said(tables) for cell in cells}
+    there = {cell.arm: _facts(cell) | _stated(tables) for cell in cells}
     arms = _apart({run.arm: _facts(run) for run in runs if run.arm in there}, there)
-    seeds = [", ".join(map(str, sorted({x.seed for x in of}))) for of in (runs, cells)]
+    seeds = [", ".join(map(str, sorted({x.seed for x in side}))) for side in (runs, cells)]
     if seeds[0] != seeds[1]:
         arms["seeds", seeds[0], seeds[1]] = list(there)
     every = [arm for arm in dict.fromkeys(run.arm for run in runs) if arm in there]
     rows = [
-        [name, _plain(one), _plain(other), "all" if set(who) >= set(every) else ", ".join(who)]
-        for (name, one, other), who in sorted(arms.items())
+        [name, _plain(here), _plain(at), "all" if set(who) >= set(every) else ", ".join(who)]
+        for (name, here, at), who in sorted(arms.items())
     ]
     none = [] if rows else [f"No setting differs from those of {Path(table.file).name}."]
-    told = dict.fromkeys(text for one in tables.values() for text in one.differs)
+    told = dict.fromkeys(text for table in tables.values() for text in table.differs)
     itself = [f"The matrix itself, against the paper: {text}." for text in told]
     title = f"{matrix}: settings that differ, {Path(runs[0].model).name}"
-    columns = ["setting", "here", "there", "arms"]
-    return Report(title, columns, rows, [*notes, *none, *itself])
+    columns = [column(name) for name in ("setting", "here", "there", "arms")]
+    about = {"matrix": matrix, "model": runs[0].model}
+    return Report("departures", title, columns, rows, [*notes, *none, *itself], about)
 
 
 def _apart(
@@ -104,7 +107,7 @@ def _apart(
     return arms
 
 
-def _cells(table: Table) -> list[Cell]:
+def _cells(table: PublishedTable) -> list[Cell]:
     """Of the matrix that repeats a table."""
     cells = load_cells(Path(table.file))
     if cells[0].matrix != table.matrix:
@@ -116,20 +119,20 @@ def _cells(table: Table) -> list[Cell]:
     return cells
 
 
-def _said(tables: dict[str, Table]) -> Facts:
+def _stated(tables: dict[str, PublishedTable]) -> Facts:
     """The sampling that the papers name; tries where they are the same for all benchmarks."""
-    said: dict[str, Any] = {}
+    stated: dict[str, Any] = {}
     for table in tables.values():
         given = table.sampling.model_dump(exclude_none=True)
         tries = given.pop("tries", None)
         counts = set(tries.values()) if isinstance(tries, dict) else {tries} - {None}
         if len(counts) == 1:
             given["samples"] = counts.pop()
-        said |= {f"evaluate.{name}": as_json(value) for name, value in given.items()}
-    return said
+        stated |= {f"evaluate.{name}": as_json(value) for name, value in given.items()}
+    return stated
 
 
 def _plain(text: str) -> str:
     """JSON as people write it, cut where it is long."""
-    plain = "not set" if text == "null" else text.strip('"')
+    plain = "not set" if text == "null" else text.strip('"').strip("[]")
     return plain if len(plain) <= LONGEST else plain[: LONGEST - 1] + "…"

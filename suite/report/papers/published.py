@@ -31,7 +31,7 @@ COSTS = {
 _SCORE = re.compile(r"(\w+) pass@([1-9]\d*)")
 
 
-class Column(NamedTuple):
+class PublishedColumn(NamedTuple):
     """pass@k on a benchmark (or AVERAGE), or a cost, one of COSTS, with benchmark "" and k 0."""
 
     benchmark: str
@@ -48,7 +48,7 @@ class Sampling(Section):
     top_k: Positive | None = None
 
 
-class Table(Section):
+class PublishedTable(Section):
     """One table of a paper that one of our matrices repeats; the file's head explains the keys."""
 
     paper: Annotated[str, Field(pattern=r"^\d{4}\.\d{5}$")]  # arXiv
@@ -61,12 +61,12 @@ class Table(Section):
     columns: Annotated[list[str], Field(min_length=1)]
     arms: Annotated[dict[str, list[FiniteFloat]], Field(min_length=1)]
 
-    def read(self) -> list[Column]:
+    def read(self) -> list[PublishedColumn]:
         """The columns, taken apart."""
         return [_column(text) for text in self.columns]
 
 
-def load(path: Path = PUBLISHED) -> dict[str, Table]:
+def load(path: Path = PUBLISHED) -> dict[str, PublishedTable]:
     """The tables of a file by name; `file` of each is the absolute path of its matrix.
 
     Raises:
@@ -75,7 +75,7 @@ def load(path: Path = PUBLISHED) -> dict[str, Table]:
     return _PublishedReader(path).tables()
 
 
-def of(matrix: str, tables: dict[str, Table]) -> dict[str, Table]:
+def of(matrix: str, tables: dict[str, PublishedTable]) -> dict[str, PublishedTable]:
     """Those that a matrix repeats, or that it rehearses (`--shrink`)."""
     return {name: t for name, t in tables.items() if t.matrix == matrix.removesuffix(SUFFIX)}
 
@@ -92,34 +92,34 @@ def find(name: str) -> Path:
     return path
 
 
-def _column(text: str) -> Column:
+def _column(text: str) -> PublishedColumn:
     """Raises ValueError for a text that is no column."""
     if text in COSTS:
-        return Column("", 0, text)
-    found = _SCORE.fullmatch(text)
-    if not found:
+        return PublishedColumn("", 0, text)
+    match = _SCORE.fullmatch(text)
+    if not match:
         raise ValueError("neither BENCHMARK pass@K nor one of " + ", ".join(COSTS))
-    return Column(found[1], int(found[2]))
+    return PublishedColumn(match[1], int(match[2]))
 
 
 class _PublishedReader(_Reader):
     """One pass over one file."""
 
-    def tables(self) -> dict[str, Table]:
+    def tables(self) -> dict[str, PublishedTable]:
         content = self.read()
         bodies = content.get("tables")
         if set(content) != {"tables"} or not isinstance(bodies, dict) or not bodies:
             self.problem((), "must be a mapping `tables` from names to tables, and nothing else")
             self.stop_on_problems()
-        found = {}
+        tables = {}
         for name, body in bodies.items():
-            table = self._section(Table, body, _at("tables", name))
+            table = self._section(PublishedTable, body, _at("tables", name))
             if table is not None:
                 self._check_table(table, ("tables", name))
                 file = self.path.parent / table.file
-                found[str(name)] = table.model_copy(update={"file": str(file.absolute())})
+                tables[str(name)] = table.model_copy(update={"file": str(file.absolute())})
         self.stop_on_problems()
-        return found
+        return tables
 
     def _section(self, schema: type[Section], content: Any, place: Any) -> Any:
         """As for a matrix; an unknown key of `sampling` is explained by that section's keys."""
@@ -127,11 +127,11 @@ class _PublishedReader(_Reader):
             return schema.model_validate(content)
         except ValidationError as error:
             for item in error.errors():
-                own = Sampling if "sampling" in item["loc"][:-1] else schema
-                self.problem(place(*_location(item["loc"])), _explain(item, own))
+                section = Sampling if "sampling" in item["loc"][:-1] else schema
+                self.problem(place(*_location(item["loc"])), _explain(item, section))
             return None
 
-    def _check_table(self, table: Table, at: tuple[Any, ...]) -> None:
+    def _check_table(self, table: PublishedTable, at: tuple[Any, ...]) -> None:
         if not (self.path.parent / table.file).is_file():
             self.problem((*at, "file"), f"no file at {self.path.parent / table.file}")
         columns = self._columns(table, (*at, "columns"))
@@ -145,7 +145,7 @@ class _PublishedReader(_Reader):
             if len(columns) == len(table.columns):
                 self._check_row(arm, values, columns, (*at, "arms", arm))
 
-    def _columns(self, table: Table, at: tuple[Any, ...]) -> list[Column]:
+    def _columns(self, table: PublishedTable, at: tuple[Any, ...]) -> list[PublishedColumn]:
         """Those that can be read."""
         columns = []
         for position, text in enumerate(table.columns):
@@ -168,7 +168,7 @@ class _PublishedReader(_Reader):
             self.problem(at, f"unknown benchmark {name!r}: {nearest(name, list(known()))}")
 
     def _check_row(
-        self, arm: str, values: list[float], columns: list[Column], at: tuple[Any, ...]
+        self, arm: str, values: list[float], columns: list[PublishedColumn], at: tuple[Any, ...]
     ) -> None:
         if len(values) != len(columns):
             self.problem(at, f"{len(values)} numbers for {len(columns)} columns")
