@@ -1,6 +1,6 @@
 """The dashboard on the committed history: it says what RESULTS.md says, in a real browser.
 
-The pictures of the README (docs/images) are those that these tests leave in report/readme.
+The pictures of the pages (docs/images) are those that these tests leave in report/readme.
 """
 
 import io

@@ -1,7 +1,7 @@
-"""The example queries of the README print what the README shows, on a small fixed history.
+"""The example queries of the pages print what the pages show, on a small fixed history.
 
 After a change that is meant: `python tests/test_readme_queries.py` writes what is printed now into
-the README.
+the README and docs/history-and-sql.md.
 """
 
 import io
@@ -20,7 +20,8 @@ from suite.store import Store
 from suite.store.sandbox import query
 from suite.workspace import Workspace
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+ROOT = Path(__file__).resolve().parent.parent
+README, HISTORY = ROOT / "README.md", ROOT / "docs" / "history-and-sql.md"
 EXAMPLE = re.compile(r"```sql\n(.*?)```\n```\n(.*?)```\n", re.DOTALL)
 ARMS = {"grpo": {}, "entreg": {"coefficient": 0.002}, "clip-higher": {"eps_high": 0.28}}
 STEPS, PROBLEMS, SAMPLES = 4, 6, 8
@@ -112,18 +113,21 @@ def db(tmp_path_factory):
     return path
 
 
-EXAMPLES = EXAMPLE.findall(README.read_text())
+EXAMPLES = EXAMPLE.findall(HISTORY.read_text())
+SHOWN_FIRST = EXAMPLE.findall(README.read_text())
 
 
-def test_there_are_ten():
-    assert len(EXAMPLES) >= 10
-    assert README.read_text().count("```sql") == len(EXAMPLES), (
-        "each query is shown with its answer"
-    )
+def test_there_are_ten_and_three_of_them_in_the_readme():
+    assert len(EXAMPLES) >= 10 and len(SHOWN_FIRST) == 3
+    assert set(SHOWN_FIRST) <= set(EXAMPLES)
+    for page, examples in ((HISTORY, EXAMPLES), (README, SHOWN_FIRST)):
+        assert page.read_text().count("```sql") == len(examples), (
+            "each query is shown with its answer"
+        )
 
 
 @pytest.mark.parametrize(("text", "shown"), EXAMPLES, ids=[e[0].splitlines()[0] for e in EXAMPLES])
-def test_the_readme_shows_what_is_printed(db, text, shown):
+def test_the_page_shows_what_is_printed(db, text, shown):
     assert printed(db, text) == shown
 
 
@@ -131,8 +135,11 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "runs.db"
         history(path)
-        new = EXAMPLE.sub(
-            lambda m: f"```sql\n{m[1]}```\n```\n{printed(path, m[1])}```\n", README.read_text()
-        )
-    README.write_text(new)
+        for page in (README, HISTORY):
+            page.write_text(
+                EXAMPLE.sub(
+                    lambda m: f"```sql\n{m[1]}```\n```\n{printed(path, m[1])}```\n",
+                    page.read_text(),
+                )
+            )
     sys.exit()
