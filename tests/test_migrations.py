@@ -26,6 +26,7 @@ ROWS = {  # what a database of each version holds: table -> rows, as its columns
     },
     "005_latest": {},
     "006_arms": {"arms": [("grpo", 0)]},
+    "007_views": {},
 }
 SCRIPTS = {  # as they went out into the world: the first digits of their SHA-256
     "001_initial": "3a6a170184de881f",
@@ -34,6 +35,7 @@ SCRIPTS = {  # as they went out into the world: the first digits of their SHA-25
     "004_benchmarks": "71d3279be5b1e5a8",
     "005_latest": "a17eb18476309d9b",
     "006_arms": "eea0e67e83746d07",
+    "007_views": "1a98886befb5315c",
 }
 EVALS = [(RUN, 1, 4, 1.0, "arithmetic", "p0", 4, 2, 2, 0, 0, 1, 3, 40, "ccww", '["x"]')]
 BATCHES = [

@@ -104,7 +104,7 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
         column("difference", ".3f", f"less {baseline.arm}'s"),
         column("cost_to_baselines_best", COMPACT, f"{unit} to {baseline.arm}'s best"),
         column("cost_to_own_best", COMPACT, f"{unit} to own best"),
-        column("mean_over_cost", ".3f"),
+        column("mean_over_cost", ".3f", "mean over the cost"),
     ]
     about = matched.about | {"against": baseline.arm, "at_cost": cost}
     notes = [*_cost_notes(matched), *notes]

@@ -146,7 +146,7 @@ VIEWS: dict[str, View] = {
         ends AS (  -- the last values of a run, unless it has been trained further since
             SELECT l.run, l.steps, l.fraction, t.metric, t.step, t.value
               FROM last l JOIN data.latest t USING (run)
-             WHERE metric IN ('response_length', 'gpu_hours', 'budget_fraction')),
+             WHERE metric IN ('entropy', 'response_length', 'gpu_hours', 'budget_fraction')),
         at_the_score AS (
             SELECT run, steps, fraction, metric, value FROM ends WHERE step <= steps
              UNION ALL

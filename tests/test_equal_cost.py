@@ -1,9 +1,11 @@
 """Tables at equal cost from a database whose scores and costs are known beforehand."""
 
+import math
 import re
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
 from suite.matrix.expand import load_cells
@@ -226,9 +228,16 @@ def test_on_the_command_line(database, repo, tmp_path):
         )
 
     assert "matched compute" not in suite().stdout
-    shown = suite("--cost", "--markdown", "r.md", "--csv", "r.csv")
+    shown = suite("--cost", "--markdown", "r.md", "--csv", "tables")
     assert shown.returncode == 0 and "where the GPU-hours went" in shown.stdout
     assert "> 1" in (tmp_path / "r.md").read_text()
-    assert "GPU-hours to own best" in (tmp_path / "r.csv").read_text()
+    table = pd.read_csv(tmp_path / "tables" / "equal_cost.csv").set_index("arm")
+    costs = table.cost_to_baselines_best
+    assert (costs["grpo"], costs["clip"], costs["entreg"]) == (1, math.inf, 0.5)
+    assert table.difference["clip"] == -0.25 and math.isnan(table.difference["grpo"])
+    phases = pd.read_csv(tmp_path / "tables" / "phases.csv")
+    assert list(phases.share_update) == [0.5] * 3
+    refused = suite("--csv", "r.md")
+    assert refused.returncode == 2 and "r.md is a file" in refused.stderr
     refused = suite("--unit", "euros")
     assert refused.returncode == 2 and "one of gpu_hours" in refused.stderr
