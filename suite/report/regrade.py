@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.audit import Audit, false_positives
 from benchmarks.grading import Grader, extract
-from benchmarks.sampling import LETTERS, digest, read_benchmark
+from benchmarks.sampling import LETTERS, read_benchmark, response_digest
 from suite import machine
 from suite.matrix.cell import Cell
 from suite.report.table import Report
@@ -152,7 +152,7 @@ def _compare(
         | {
             "verdicts": verdicts,
             "answers": [verdict.answer for verdict in mine],
-            "digests": [digest(text) for text in texts],
+            "digests": [response_digest(text) for text in texts],
         }
     )
 

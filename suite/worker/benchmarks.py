@@ -80,7 +80,7 @@ def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
             "warning": edition.warning,
             "problems": len(scored),
             "prompt": prompt,
-            "prompt_digest": prompts.digest(prompt),
+            "prompt_digest": prompts.prompt_digest(prompt),
             "overlapping": None if seen is None else overlap.overlapping(scored, seen),
         }
 
