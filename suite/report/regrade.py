@@ -59,7 +59,7 @@ def regrade(workspace: Workspace, run: str) -> Regraded:
         }
     found = Regraded()
     with Grader() as grader:
-        for part in _parts(responses.read(folder)):
+        for part in _parts(responses.read_responses(folder)):
             pairs = [(golds[r["benchmark"], r["problem"]], t) for r in part for t in r["texts"]]
             verdicts = iter(grader.grade(pairs))
             for row in part:
@@ -77,7 +77,7 @@ def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
     """
     golds = _golds(run, workspace)
     said: dict[str, dict[tuple[str, str], None]] = {}  # (problem, answer), each once, in order
-    for batch in responses.read(workspace.cell(run)):
+    for batch in responses.read_responses(workspace.cell(run)):
         mine = said.setdefault(batch["benchmark"], {})
         answers = filter(None, map(extract, batch["texts"]))
         mine |= {(batch["problem"], f"<answer>{answer}</answer>"): None for answer in answers}
