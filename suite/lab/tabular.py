@@ -16,7 +16,7 @@ from suite.matrix.cell import Cell
 from suite.workspace import whole_file
 
 
-def run(cell: Cell, folder: Path, recorder: Any) -> None:
+def run_table(cell: Cell, folder: Path, recorder: Any) -> None:
     """Train the cell's table from its last checkpoint, if it has one, tracing to `recorder`."""
     import torch
 

@@ -116,7 +116,7 @@ def _alone(cell: Cell, workspace: Workspace, recorder: Recorder) -> None:
         from suite.lab import tabular
 
         recorder.starting()
-        tabular.run(cell, workspace.cell(cell.id), recorder)
+        tabular.run_table(cell, workspace.cell(cell.id), recorder)
     else:
         materialise(cell, workspace, lambda text: recorder.write("note", text=text))
         recorder.starting()

@@ -140,5 +140,5 @@ def _probes(connection: Any, matrix: str) -> dict[str, float]:
 
 def _timings(db: Path, runs: list[dict[str, Any]]) -> list[Timing]:
     """Of the runs of a matrix, under the arms' names there, in their order."""
-    of = {one.run: one for one in timings.read(db)}
+    of = {one.run: one for one in timings.read_timings(db)}
     return [replace(of[run["run"]], arm=run["arm"]) for run in runs if run["run"] in of]
