@@ -129,15 +129,9 @@ class _ExperimentReader(_Reader):
         self.stop_on_problems()
         return LabExperiment(file, arms, seeds or file.seeds)
 
-    def _section(self, schema: type[Section], content: Any, place: Any) -> Any:
-        """As for a matrix; an unknown key inside a list is explained by that list's own keys."""
-        try:
-            return schema.model_validate(content)
-        except ValidationError as error:
-            for item in error.errors():
-                inner = _LISTS.get(item["loc"][0], schema) if len(item["loc"]) > 1 else schema
-                self.problem(place(*_location(item["loc"])), _explain(item, inner))
-            return None
+    def _section_at(self, keys: Location, schema: type[Section]) -> type[Section]:
+        """An unknown key inside a list is explained by the keys of what is listed."""
+        return _LISTS.get(keys[0], schema) if len(keys) > 1 else schema
 
     def _lab_arms(self, file: ExperimentFile, name: str, body: dict[str, Any] | None) -> list[Arm]:
         """One arm, or one for each combination of its sweeps."""

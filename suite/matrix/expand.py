@@ -76,8 +76,13 @@ class _Reader(MatrixFile):
             return schema.model_validate(content)
         except ValidationError as error:
             for item in error.errors():
-                self.problem(place(*_location(item["loc"])), _explain(item, schema))
+                section = self._section_at(item["loc"], schema)
+                self.problem(place(*_location(item["loc"])), _explain(item, section))
             return None
+
+    def _section_at(self, keys: Location, schema: type[Section]) -> type[Section]:
+        """The section whose keys are valid at `keys` of `schema`: for files with sections in it."""
+        return schema
 
     # Arms --------------------------------------------------------------------------------
 
