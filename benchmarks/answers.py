@@ -10,7 +10,7 @@ without braces, and multiple choice by letter.
 
 import re
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Status = Literal["correct", "wrong", "unparsed", "timeout"]
 Question = tuple[str, str]  # gold, answer
@@ -69,8 +69,8 @@ def _last_box(text: str) -> str | None:
     Mostly that is the last one: what stands before it can then be skipped.
     """
     last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    found = _last_box_from(text, last) if last >= 0 else None
-    return _last_box_from(text, 0) if found is None and last > 0 else found
+    box = _last_box_from(text, last) if last >= 0 else None
+    return _last_box_from(text, 0) if box is None and last > 0 else box
 
 
 def _last_box_from(text: str, position: int) -> str | None:
@@ -125,26 +125,33 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _rational(text: str) -> tuple[Fraction, bool] | None:
-    """The value of a plain number and whether it has a decimal point, None for anything else."""
+class _Number(NamedTuple):
+    """A plain number: its exact value, and whether it is written with a decimal point."""
+
+    value: Fraction
+    has_point: bool = False
+
+
+def _plain_number(text: str) -> _Number | None:
+    """The number that a text is when it is a plain one, None for anything else."""
     if _INTEGER.fullmatch(text):
-        return Fraction(int(text)), False
+        return _Number(Fraction(int(text)))
     if _THOUSANDS.fullmatch(text):
-        return Fraction(int(re.sub("[{,}]", "", text))), False
+        return _Number(Fraction(int(re.sub("[{,}]", "", text))))
     if _DECIMAL.fullmatch(text):
-        return Fraction(text), True
+        return _Number(Fraction(text), has_point=True)
     match = _FRACTION.fullmatch(text)
     if match is None:
         return None
     up, down = match["up"] or match["left"], match["down"] or match["right"]
-    return Fraction(int(up), int(down)) * (-1 if match["sign"] else 1), False
+    return _Number(Fraction(int(up), int(down)) * (-1 if match["sign"] else 1))
 
 
-def plainly_equal(left: str, right: str) -> bool:
+def plainly_equal(answer: str, other: str) -> bool:
     """Whether two answers are the same text in some spelling, or the same plain number."""
-    left, right = spell(clean(left)), spell(clean(right))
-    first, second = _rational(left), _rational(right)
-    return left == right or bool(first and second and first[0] == second[0])
+    answer, other = spell(clean(answer)), spell(clean(other))
+    number, other_number = _plain_number(answer), _plain_number(other)
+    return answer == other or bool(number and other_number and number.value == other_number.value)
 
 
 def plain_status(gold: str, answer: str) -> Status | None:
@@ -158,12 +165,13 @@ def plain_status(gold: str, answer: str) -> Status | None:
         return "correct"
     if any(len(text) > MAX_LENGTH or _depth(text) > MAX_DEPTH for text in (gold, answer)):
         return "wrong"
-    left, right = _rational(gold), _rational(answer)
-    if left and right:
-        if left[0] == right[0]:
+    gold_number, number = _plain_number(gold), _plain_number(answer)
+    if gold_number and number:
+        if gold_number.value == number.value:
             return "correct"
-        rounded = left[1] or right[1]
-        return "wrong" if not rounded or abs(left[0] - right[0]) > Fraction(1, 10**5) else None
+        if not (gold_number.has_point or number.has_point):
+            return "wrong"
+        return "wrong" if abs(gold_number.value - number.value) > Fraction(1, 10**5) else None
     return "timeout" if _ENDLESS.search(answer) else None
 
 

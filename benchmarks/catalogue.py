@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -80,20 +80,20 @@ class _Loader(yaml.SafeLoader):
     """Task files without lm-eval: a `!function` stays the text it is."""
 
 
-_Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+_Loader.add_constructor("!function", lambda _, node: node.value)
 
 
 @cache
 def known() -> dict[str, Benchmark]:
     """Every benchmark by name."""
-    found = (_read_task(path) for path in sorted(TASKS.glob("[!_]*.yaml")))
-    return {benchmark.name: benchmark for benchmark in found}
+    benchmarks = (_read_task(path) for path in sorted(TASKS.glob("[!_]*.yaml")))
+    return {benchmark.name: benchmark for benchmark in benchmarks}
 
 
 def _read_task(path: Path) -> Benchmark:
     # The base class is the safe loader: no tag of it constructs anything but plain data.
     task = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    meta, where = task["metadata"], task.get("dataset_kwargs", {})
+    meta, options = task["metadata"], task.get("dataset_kwargs", {})
     return Benchmark(
         name=meta["benchmark"],
         about=meta["about"].strip(),
@@ -106,8 +106,8 @@ def _read_task(path: Path) -> Benchmark:
         embedded=tuple(meta.get("embedded", ())),
         hub=task.get("dataset_path"),
         config=task.get("dataset_name"),
-        revision=where.get("revision"),
-        split=where.get("split", "test"),
+        revision=options.get("revision"),
+        split=options.get("split", "test"),
         columns=meta.get("columns", {}),
     )
 
@@ -142,7 +142,7 @@ def edition(name: str, data_file: str | Path | None = None) -> Edition:
 def as_edition(name: str, rows: list[Row], origin: str) -> Edition:
     """Rows with their digest, and a warning where they are not what was checked under `name`."""
     sha256, benchmark = content_digest(rows), known().get(name)
-    warning = benchmark and _difference(benchmark, rows, origin, sha256)
+    warning = _difference(benchmark, rows, origin, sha256) if benchmark else None
     return Edition(name, rows, origin, sha256, warning)
 
 
@@ -155,8 +155,10 @@ def local_file(name: str, data_file: str | Path | None = None) -> Path | None:
         path = path / f"{name}.jsonl"
         return path if path.is_file() or not known()[name].embedded else None
     folder = os.environ.get("SUITE_DATA")
-    path = Path(folder).expanduser() / f"{name}.jsonl" if folder else None
-    return path if path and path.is_file() else None
+    if not folder:
+        return None
+    path = Path(folder).expanduser() / f"{name}.jsonl"
+    return path if path.is_file() else None
 
 
 def content_digest(rows: Iterable[Row]) -> str:
@@ -263,8 +265,8 @@ def _integer(value: float | str) -> str:
 
 def _after_hashes(solution: str) -> str:
     """GSM8K: what follows the last ####, without thousands separators."""
-    _, found, answer = solution.rpartition("####")
-    if not found:
+    _, hashes, answer = solution.rpartition("####")
+    if not hashes:
         raise ValueError("no #### before the answer")
     return answer.strip().replace(",", "")
 
@@ -277,7 +279,7 @@ def _boxed(solution: str) -> str:
     return answer
 
 
-_ANSWERS = {
+_ANSWERS: dict[str, Callable[[Any], str]] = {
     "text": str,
     "integer": _integer,
     "hashes": _after_hashes,

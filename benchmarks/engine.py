@@ -11,9 +11,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.sampling import Response
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class Engine:
@@ -52,7 +55,8 @@ class Engine:
             disable_log_stats=True,
             seed=0,
         )
-        self._tokenizer = self._llm.get_tokenizer()
+        # vLLM's protocol of a tokenizer has less than those it loads.
+        self._tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())
         self._context = context
         self._render = renderer(self._tokenizer, template, chat)
 
@@ -62,29 +66,31 @@ class Engine:
         Raises:
             ValueError: a prompt that leaves no room for `max_tokens`; it is never cut silently.
         """
-        from vllm import SamplingParams
+        from vllm import SamplingParams, TokensPrompt
         from vllm.sampling_params import RequestOutputKind
 
         texts = [self._render(problem) for problem in problems]
         ids = [self._tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts]
-        for problem, tokens, one in zip(problems, ids, params, strict=True):
-            if len(tokens) + one["max_tokens"] > self._context:
+        for problem, tokens, request in zip(problems, ids, params, strict=True):
+            if len(tokens) + request["max_tokens"] > self._context:
                 raise ValueError(
-                    f"a prompt of {len(tokens)} tokens and a response of {one['max_tokens']} "
+                    f"a prompt of {len(tokens)} tokens and a response of {request['max_tokens']} "
                     f"exceed the context of {self._context}: {problem[:60]!r}; "
                     "raise max_prompt_tokens"
                 )
         outputs = self._llm.generate(
-            [{"prompt_token_ids": tokens} for tokens in ids],
+            [TokensPrompt(prompt_token_ids=tokens) for tokens in ids],
             [
-                SamplingParams(**one, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
-                for one in params
+                SamplingParams(
+                    **request, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+                )
+                for request in params
             ],
             use_tqdm=False,
         )
         decoded = iter(
             self._tokenizer.batch_decode(
-                [sample.token_ids for output in outputs for sample in output.outputs],
+                [list(sample.token_ids) for output in outputs for sample in output.outputs],
                 skip_special_tokens=True,
             )
         )

@@ -148,10 +148,10 @@ class Grader:
 
     def _remembered(self, questions: set[Question]) -> dict[Question, Status]:
         with self._cache_lock:
-            found = self._cache.keys() & questions
-            for question in found:
+            remembered = self._cache.keys() & questions
+            for question in remembered:
                 self._cache.move_to_end(question)
-            return {question: self._cache[question] for question in found}
+            return {question: self._cache[question] for question in remembered}
 
     def _remember(self, decided: dict[Question, Status]) -> None:
         with self._cache_lock:
@@ -242,8 +242,8 @@ def reward_func(
     pairs = zip(labels, responses, strict=True)
     statuses = [verdict.status for verdict in _shared_grader().grade(pairs)]
 
-    def share(wanted: Status) -> torch.Tensor:
-        return torch.tensor([float(status == wanted) for status in statuses])
+    def share(status: Status) -> torch.Tensor:
+        return torch.tensor([float(each == status) for each in statuses])
 
     rewards = share("correct")
     logs = {"no_answer": share("unparsed"), "grade_timeout": share("timeout")}
@@ -257,5 +257,5 @@ def _response(query: str, prompt: str) -> str:
     """
     if query.startswith(prompt):
         return query[len(prompt) :]
-    _, found, rest = query.partition(prompt[-32:])
-    return rest if found else query
+    _, prompt_end, response = query.partition(prompt[-32:])
+    return response if prompt_end else query

@@ -63,13 +63,13 @@ def _parse_each_shape_once() -> None:
         stream = parser.getTokenStream()
         stream.fill()
         shape = tuple([token.type for token in stream.tokens])
-        kept = trees.pop(shape, None) or (stream.tokens, _tree(parser))
-        _retell(kept[0], stream.tokens)
-        self.tree = kept[1]
+        tokens, tree = trees.pop(shape, None) or (stream.tokens, _tree(parser))
+        _retell(tokens, stream.tokens)
+        self.tree = tree
         try:
             return parse(self, latex)
         finally:
-            trees[shape] = kept
+            trees[shape] = tokens, tree
             if len(trees) > SHAPES:
                 del trees[next(iter(trees))]
 
@@ -250,11 +250,17 @@ def _plain_interval(part: Any) -> bool:
 
 
 def _span(interval: Any) -> _Span:
-    ends = [
-        Fraction(int(end.p), int(end.q)) if end.is_Rational else float(end)
-        for end in (interval.start, interval.end)
-    ]
-    return (*ends, bool(interval.left_open), bool(interval.right_open))
+    return (
+        _exact(interval.start),
+        _exact(interval.end),
+        bool(interval.left_open),
+        bool(interval.right_open),
+    )
+
+
+def _exact(end: Any) -> Fraction | float:
+    """A rational end exactly, an infinite one as a float."""
+    return Fraction(int(end.p), int(end.q)) if end.is_Rational else float(end)
 
 
 def _contains(spans: list[_Span], point: Fraction) -> bool:

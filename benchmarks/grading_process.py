@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 from benchmarks.answers import Question, Status
 
@@ -28,12 +29,13 @@ class Worker:
     @property
     def pid(self) -> int | None:
         """The process id of the child, None when there is none."""
-        return self._process and self._process.pid
+        return None if self._process is None else self._process.pid
 
-    def ready(self) -> None:
-        """Start the child unless it runs; RuntimeError when it cannot start."""
+    def ready(self) -> subprocess.Popen[bytes]:
+        """The child, started unless it runs; RuntimeError when it cannot start."""
         if self._process is None or self._process.poll() is not None:
-            self._start()
+            return self._start()
+        return self._process
 
     def decide(self, questions: Sequence[Question], timeout: float) -> Iterator[Status]:
         """One status a question, in order, each within `timeout` seconds of the one before.
@@ -43,11 +45,11 @@ class Worker:
         """
         sent = 0
         for number in range(len(questions)):
-            self.ready()
+            process = self.ready()
             for question in questions[sent : number + 2]:
-                self._send(question)
+                _send(process, question)
             sent = min(number + 2, len(questions))
-            status = _STATUSES.get(self._read(1, timeout))
+            status = _STATUSES.get(_read(process, 1, timeout))
             if status is None:
                 self.kill()
                 sent = number + 1
@@ -65,16 +67,16 @@ class Worker:
         if process is not None:
             process.kill()
             process.wait()
-            process.stdin.close()
-            process.stdout.close()
+            for pipe in _pipes(process):
+                pipe.close()
 
-    def _start(self) -> None:
+    def _start(self) -> subprocess.Popen[bytes]:
         self.kill()
         command = [sys.executable, "-P", SCRIPT, "--memory", str(self._memory_bytes)]
         command += ["--parent", str(os.getpid())]
         # A fixed hash seed: the order of SymPy's sets must not change a verdict between runs.
         environment = os.environ | {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
+        process = self._process = subprocess.Popen(
             command,
             bufsize=0,
             stdin=subprocess.PIPE,
@@ -83,18 +85,29 @@ class Worker:
             env=environment,
             start_new_session=True,  # Ctrl-C belongs to the parent
         )
-        greeting = self._read(1, STARTUP_SECONDS)
+        greeting = _read(process, 1, STARTUP_SECONDS)
         if greeting != b"+":
-            reason = self._process.stdout.read(2000) if greeting == b"!" else b"no greeting"
+            reason = _read(process, 2000, STARTUP_SECONDS) if greeting == b"!" else b"no greeting"
             self.kill()
             raise RuntimeError(f"the grading worker did not start: {reason.decode()}")
+        return process
 
-    def _send(self, question: Question) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the reading side notices
-            self._process.stdin.write(json.dumps(question).encode() + b"\n")
 
-    def _read(self, size: int, timeout: float) -> bytes:
-        """Up to `size` bytes, or none after `timeout` seconds or at the child's end."""
-        poll = select.poll()  # unlike select.select, good for descriptors above 1023
-        poll.register(self._process.stdout, select.POLLIN)
-        return self._process.stdout.read(size) if poll.poll(timeout * 1000) else b""
+def _pipes(process: subprocess.Popen[bytes]) -> tuple[IO[bytes], IO[bytes]]:
+    """Where questions go in, and where verdicts come out."""
+    assert process.stdin is not None and process.stdout is not None, "started with pipes"
+    return process.stdin, process.stdout
+
+
+def _send(process: subprocess.Popen[bytes], question: Question) -> None:
+    questions, _ = _pipes(process)
+    with contextlib.suppress(BrokenPipeError):  # the reading side notices
+        questions.write(json.dumps(question).encode() + b"\n")
+
+
+def _read(process: subprocess.Popen[bytes], size: int, timeout: float) -> bytes:
+    """Up to `size` bytes, or none after `timeout` seconds or at the child's end."""
+    _, verdicts = _pipes(process)
+    poll = select.poll()  # unlike select.select, good for descriptors above 1023
+    poll.register(verdicts, select.POLLIN)
+    return verdicts.read(size) if poll.poll(timeout * 1000) else b""

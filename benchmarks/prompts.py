@@ -47,6 +47,6 @@ def render(name: str | None, problem: str) -> str:
     return problem if text is None else text.format(problem)
 
 
-def digest(prompt: str) -> str:
+def prompt_digest(prompt: str) -> str:
     """Sixteen hexadecimal digits by which a rendered prompt is known."""
     return hashlib.sha256(prompt.encode()).hexdigest()[:16]

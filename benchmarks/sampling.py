@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from benchmarks.grading import Grader
 
 Response = tuple[str, int, bool]  # text, tokens, truncated
 Generate = Callable[[list[str], list[dict[str, Any]]], list[list[Response]]]
-Batch = tuple[dict[str, str], int, int]  # problem, number of its first sample, samples
 
 LETTERS = {"correct": "c", "wrong": "w", "unparsed": "u", "timeout": "t"}
 
@@ -32,6 +33,14 @@ PRESETS: dict[str, dict[str, Any]] = {  # how the papers sample for scores
 
 
 CHUNK_TOKENS = 1 << 21  # minutes of a large model on one GPU
+
+
+class Batch(NamedTuple):
+    """Samples of one problem that are one request: `n` of them, beginning with number `start`."""
+
+    problem: dict[str, str]
+    start: int
+    n: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Sampling:
 
 def evaluate(
     generate: Generate,
-    grader: Any,
+    grader: Grader,
     path: Path,
     name: str,
     sampling: Sampling,
@@ -85,15 +94,15 @@ def evaluate(
     Raises:
         ValueError: a line without id, problem and answer, named by its number.
     """
-    wanted = batches(path, sampling, done)
+    missing = batches(path, sampling, done)
     each = sampling.requests
     with ThreadPoolExecutor(1) as grading:
         pending = None
-        for start in range(0, len(wanted), each):
-            part = wanted[start : start + each]
-            seeds = [_seed(seed, name, row["id"]) + first for row, first, _ in part]
-            params = [_params(sampling, n, s) for (_, _, n), s in zip(part, seeds, strict=True)]
-            groups = generate([row["problem"] for row, _, _ in part], params)
+        for position in range(0, len(missing), each):
+            part = missing[position : position + each]
+            seeds = [_seed(seed, name, batch.problem["id"]) + batch.start for batch in part]
+            params = [_params(sampling, b.n, s) for b, s in zip(part, seeds, strict=True)]
+            groups = generate([batch.problem["problem"] for batch in part], params)
             if drawn is not None:
                 lengths = [tokens for group in groups for _, tokens, _ in group]
                 drawn(len(lengths), sum(lengths))
@@ -109,18 +118,18 @@ def batches(
 ) -> list[Batch]:
     """The batches that an evaluation still has to draw, every problem's first one first."""
     covered: dict[str, list[tuple[int, int]]] = {}
-    for (problem, first), n in (done or {}).items():
-        covered.setdefault(problem, []).append((first, first + n))
-    wanted = [
-        (row, first, n)
+    for (problem, start), n in (done or {}).items():
+        covered.setdefault(problem, []).append((start, start + n))
+    missing = [
+        Batch(row, start, n)
         for row in read_benchmark(path)[: sampling.problems]
-        for first, n in _missing(sorted(covered.get(row["id"], [])), sampling)
+        for start, n in _gaps(sorted(covered.get(row["id"], [])), sampling)
     ]
-    return sorted(wanted, key=lambda batch: batch[1])
+    return sorted(missing, key=lambda batch: batch.start)
 
 
-def _missing(covered: list[tuple[int, int]], sampling: Sampling) -> Iterator[tuple[int, int]]:
-    """(first, n) of the batches that fill the gaps between covered ranges [from, to)."""
+def _gaps(covered: list[tuple[int, int]], sampling: Sampling) -> Iterator[tuple[int, int]]:
+    """(start, n) of the batches that fill the gaps between covered ranges [from, to)."""
     position = 0
     for start, end in [*covered, (sampling.samples, sampling.samples)]:
         while position < min(start, sampling.samples):
@@ -148,7 +157,7 @@ def read_benchmark(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def digest(text: str) -> int:
+def response_digest(text: str) -> int:
     """A signed 64-bit hash of a response, to count different ones."""
     raw = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()
     return int.from_bytes(raw, "big", signed=True)
@@ -171,32 +180,32 @@ def _params(sampling: Sampling, n: int, seed: int) -> dict[str, Any]:
 
 
 def _records(
-    grader: Any,
+    grader: Grader,
     name: str,
     part: list[Batch],
     seeds: list[int],
     groups: list[list[Response]],
 ) -> list[dict[str, Any]]:
     pairs = [
-        (row["answer"], text)
-        for (row, _, _), group in zip(part, groups, strict=True)
+        (batch.problem["answer"], text)
+        for batch, group in zip(part, groups, strict=True)
         for text, _, _ in group
     ]
     verdicts = iter(grader.grade(pairs))
     records = []
-    for (row, first, _), seed, group in zip(part, seeds, groups, strict=True):
+    for batch, seed, group in zip(part, seeds, groups, strict=True):
         mine = [next(verdicts) for _ in group]
         records.append(
             {
                 "benchmark": name,
-                "problem": row["id"],
-                "first": first,
+                "problem": batch.problem["id"],
+                "first": batch.start,
                 "n": len(group),
                 "seed": seed,
                 "verdicts": "".join(LETTERS[verdict.status] for verdict in mine),
                 "stops": "".join("l" if truncated else "s" for _, _, truncated in group),
                 "lengths": [tokens for _, tokens, _ in group],
-                "digests": [digest(text) for text, _, _ in group],
+                "digests": [response_digest(text) for text, _, _ in group],
                 "answers": [verdict.answer for verdict in mine],
                 "texts": [text for text, _, _ in group],
             }

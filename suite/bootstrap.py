@@ -66,19 +66,19 @@ def main() -> None:
     if options.browser:
         _install_browser()
     stack = options.stack or ("gpu" if _has_gpu() else "cpu")
-    wanted = _fingerprint(stack)
+    fingerprint = _fingerprint(stack)
     stamp = options.venv / "suite-stamp"
     have, *installed = stamp.read_text().split() if stamp.exists() else [""]
-    if have == wanted and set(extras) <= set(installed):
+    if have == fingerprint and set(extras) <= set(installed):
         print(f"set-up: {options.venv} is up to date ({stack} stack)")
         return
     _check_machine(stack, options.venv)
     extras = sorted({*extras, *installed})
-    complete = have == wanted
+    complete = have == fingerprint
     if not complete:
         stamp.unlink(missing_ok=True)  # of an environment that is now about to change
     _install(stack, extras, options.venv, complete)
-    stamp.write_text(" ".join([wanted, *extras]))
+    stamp.write_text(" ".join([fingerprint, *extras]))
 
 
 def browser() -> str | None:
@@ -121,12 +121,12 @@ def _python() -> str:
     if sys.version_info[:2] in PYTHONS:
         return sys.executable
     for major, minor in PYTHONS:
-        found = shutil.which(f"python{major}.{minor}")
+        python = shutil.which(f"python{major}.{minor}")
         if (
-            found
-            and subprocess.run([found, "-V"], capture_output=True, check=False).returncode == 0
+            python
+            and not subprocess.run([python, "-V"], capture_output=True, check=False).returncode
         ):
-            return found
+            return python
     have = platform.python_version()
     raise Stop(f"Python 3.11 or 3.12 is needed (OpenRLHF has wheels for no other); this is {have}")
 
@@ -185,8 +185,8 @@ def _install(stack: str, extras: list[str], venv: Path, complete: bool = False) 
         }
     print(f"set-up: {stack} stack into {venv}, pip's output in {log}", flush=True)
     steps = _steps(stack, extras, venv, complete)
-    for number, (what, command) in enumerate(steps, start=1):
-        print(f"set-up: {number}/{len(steps)} {what} ...", end=" ", flush=True)
+    for number, (action, command) in enumerate(steps, start=1):
+        print(f"set-up: {number}/{len(steps)} {action} ...", end=" ", flush=True)
         start = time.monotonic()
         with log.open("a") as output:
             code = subprocess.run(

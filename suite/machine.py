@@ -46,23 +46,23 @@ def gpus() -> list[str]:
 
 def device() -> str:
     """ "gpu" or "cpu": what cells run on here. SUITE_DEVICE overrides what is found."""
-    chosen = os.environ.get("SUITE_DEVICE")
-    if chosen:
-        if chosen not in ("cpu", "gpu"):
-            raise UnknownDevice(f"SUITE_DEVICE must be cpu or gpu, got {chosen!r}")
-        return chosen
+    override = os.environ.get("SUITE_DEVICE")
+    if override:
+        if override not in ("cpu", "gpu"):
+            raise UnknownDevice(f"SUITE_DEVICE must be cpu or gpu, got {override!r}")
+        return override
     return "gpu" if gpus() else "cpu"
 
 
 def versions() -> dict[str, str]:
     """Installed versions of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            installed[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def hardware() -> dict[str, Any]:

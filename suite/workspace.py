@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = (
-    Path(__file__).resolve().parent.parent
-)  # of the code: suite/, algorithms/, benchmarks/, matrices/
+# Of the code: suite/, algorithms/, benchmarks/, matrices/.
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -34,4 +36,25 @@ class Workspace:
 
     @property
     def data(self) -> Path:
+        """The data sets that were made or downloaded, as JSON lines."""
         return self.root / "data"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write a file or a folder to, renamed to `path` at the end.
+
+    So a reader finds what was there before or all of the new, never a part. The name holds the
+    process id: processes that write the same file at once do not meet, and the last one counts. An
+    error leaves `path` as it was and nothing beside it; a kill leaves `*.partial`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from suite.plan import cost as estimate
-from suite.plan.size import GIB, Shape, accelerator
+from suite.plan.size import GIB, ModelShape, accelerator
 from suite.store.timings import Timing
 from tests.conftest import SMALL
 
-BILLION = Shape(float(GIB), 20, 2048, 8192, 512, 100_000, "made up")  # 2^30 parameters
+BILLION = ModelShape(float(GIB), 20, 2048, 8192, 512, 100_000, "made up")  # 2^30 parameters
 
 HARDWARE = {"gpus": [], "cores": 2, "memory_gib": 16}
 
@@ -22,7 +22,7 @@ def timing(cell, **changes):
         arm=cell.arm,
         model=cell.model,
         algorithm=cell.algorithm,
-        settings=estimate.finite(cell.settings),
+        settings=estimate.as_stored(cell.settings),
         train=cell.train,
         resources=cell.resources,
         hardware=HARDWARE,

@@ -222,7 +222,7 @@ def test_what_existed_was_not_drawn_again(story):
 
 @pytest.mark.stack
 def test_responses_are_kept_and_are_what_was_graded(story):
-    kept = list(responses.read(story[1]))
+    kept = list(responses.read_responses(story[1]))
     assert sum(len(row["texts"]) for row in kept) == PROBLEMS * SAMPLES
     longest = query(story, "SELECT min(len(answers)), max(n) FROM data.batches")
     assert longest == [(64, 64)]

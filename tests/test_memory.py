@@ -6,10 +6,10 @@ import pytest
 
 from suite.plan import memory
 from suite.plan.memory import Load
-from suite.plan.size import GIB, Shape, accelerator
+from suite.plan.size import GIB, ModelShape, accelerator
 
-BILLION = Shape(float(GIB), 20, 2048, 8192, 512, 100_000, "made up")  # 2^30 parameters
-SEVEN_BILLION = Shape(7.6e9, 28, 3584, 18944, 512, 152_064, "made up")
+BILLION = ModelShape(float(GIB), 20, 2048, 8192, 512, 100_000, "made up")  # 2^30 parameters
+SEVEN_BILLION = ModelShape(7.6e9, 28, 3584, 18944, 512, 152_064, "made up")
 LOAD = Load(BILLION, 4, 2, 1, 2, 4, 1024, False)
 
 

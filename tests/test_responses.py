@@ -2,7 +2,7 @@
 
 import pytest
 
-from suite.spool.responses import Responses, read
+from suite.spool.responses import Responses, read_responses
 
 
 def record(problem, first=0, step=1):
@@ -10,7 +10,7 @@ def record(problem, first=0, step=1):
 
 
 def texts(folder):
-    return {(row["problem"], row["first"]): row["texts"] for row in read(folder)}
+    return {(row["problem"], row["first"]): row["texts"] for row in read_responses(folder)}
 
 
 def test_what_was_written_is_read(tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from suite.plan.size import accelerator, shape
+from suite.plan.size import accelerator, model_shape
 
 QWEN_7B = {
     "hidden_size": 3584,
@@ -20,7 +20,7 @@ QWEN_7B = {
 def configured(folder, **changes):
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(QWEN_7B | changes))
-    return shape(str(folder), folder)
+    return model_shape(str(folder), folder)
 
 
 def test_parameters_of_a_configuration(tmp_path):
@@ -42,14 +42,14 @@ def test_parameters_of_a_configuration(tmp_path):
 )
 def test_a_size_in_the_name(name, parameters, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    found = shape(name, tmp_path)
+    found = model_shape(name, tmp_path)
     assert found.parameters == parameters and "assumed" in found.source
     assert 12 * found.layers * found.hidden**2 == pytest.approx(parameters, rel=0.01)
 
 
 def test_no_size_is_no_guess(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    assert shape("openai-community/gpt2", tmp_path) is None
+    assert model_shape("openai-community/gpt2", tmp_path) is None
     assert configured(tmp_path / "experts", num_experts=64) is None
 
 
@@ -58,7 +58,7 @@ def test_the_hubs_cache_is_read_before_the_name(tmp_path, monkeypatch):
     snapshot = tmp_path / "models--Qwen--Qwen2.5-7B" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text(json.dumps(QWEN_7B))
-    assert shape("Qwen/Qwen2.5-7B", tmp_path).source == "its config.json"
+    assert model_shape("Qwen/Qwen2.5-7B", tmp_path).source == "its config.json"
 
 
 @pytest.mark.parametrize(

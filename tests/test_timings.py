@@ -52,7 +52,7 @@ def workspace(tmp_path, monkeypatch):
 def test_a_run_in_numbers(workspace):
     """Updates took 1, 4, 9, 16 s: 30 s, 7.5 a step. Each line is 10 s after the one before, so
     "training" and "resumed" come 20 s after "preparing"."""
-    (found,) = timings.read(workspace.db)
+    (found,) = timings.read_timings(workspace.db)
     assert (found.arm, found.algorithm, found.gpus, found.steps) == ("grpo", "grpo", 1, 4)
     assert found.per_step == {"update": 7.5, "sync": 1.0}
     assert found.charged == {"update": 30.0, "sync": 4.0}
@@ -63,5 +63,5 @@ def test_a_run_in_numbers(workspace):
 
 
 def test_no_database_is_no_earlier_run(tmp_path):
-    assert timings.read(tmp_path / "runs.db") == []
+    assert timings.read_timings(tmp_path / "runs.db") == []
     assert list(tmp_path.iterdir()) == []

@@ -86,7 +86,7 @@ def test_each_benchmark_is_recorded_with_prompt_and_overlap(cell, workspace, tmp
     # The fourth problem occurs too, but only three are asked.
     assert exam["overlapping"] == ["e0", "e2"] and exam["problems"] == 3
     assert exam["prompt"] == prompts.render("boxed", "Find $x$.")
-    assert exam["prompt_digest"] == prompts.digest(exam["prompt"])
+    assert exam["prompt_digest"] == prompts.prompt_digest(exam["prompt"])
     assert exam["origin"].endswith("exam.jsonl") and "not the edition" in exam["warning"]
     assert found["own"]["overlapping"] == [] and found["own"]["warning"] is None
     assert found["arithmetic_chain"]["origin"] == "embedded: chain"

@@ -124,8 +124,8 @@ def measure(
     counts = [int(sum(right[i : i + samples])) for i in range(0, len(right), samples)]
     scores = {f"pass@{k}": pass_at(k, counts, samples) for k in (1, 8, 16, 64) if k <= samples}
     for family in dict.fromkeys(task.family for task in tasks):
-        own = [c for c, task in zip(counts, tasks, strict=True) if task.family == family]
-        scores[f"pass@1 {family}"] = pass_at(1, own, samples)
+        solved = [c for c, task in zip(counts, tasks, strict=True) if task.family == family]
+        scores[f"pass@1 {family}"] = pass_at(1, solved, samples)
     scores["entropy"] = sum(entropy) / len(entropy)
     scores["tokens"] = sum(length) / len(length)
     scores["truncated"] = sum(cut) / len(cut)

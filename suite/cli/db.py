@@ -91,7 +91,7 @@ def import_(
             merged = checked(history.merge, workspace, path)
             typer.echo(
                 f"{path}: {merged.added} runs added, {merged.replaced} were further than ours, "
-                f"{merged.kept} left as they are"
+                f"{merged.left_out} left as they are"
             )
     if logs:
         for cell in checked(outside.take_in, workspace, logs, name):

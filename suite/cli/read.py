@@ -183,7 +183,7 @@ def lab(
     from suite.lab import show
 
     if names:
-        show.run(console, names, Workspace(db), seeds, out, markdown)
+        show.run_experiments(console, names, Workspace(db), seeds, out, markdown)
     else:
         show.catalogue(console)
 

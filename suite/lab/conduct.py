@@ -7,10 +7,11 @@ as an LLM's cell has. A run that is finished is not trained again, whatever expe
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from suite import machine
-from suite.lab.experiment import THEORY, Arm, Experiment
+from suite.lab.experiment import Arm, LabExperiment, Tables
 from suite.matrix.cell import Cell
 from suite.spool.lock import only_conductor
 from suite.spool.spool import Spool, path_of
@@ -20,7 +21,7 @@ from suite.workspace import Workspace
 Progress = Callable[[Arm, float], None]  # an arm and the share of it that is done
 
 
-def conduct(experiment: Experiment, workspace: Workspace, progress: Progress) -> None:
+def conduct(experiment: LabExperiment, workspace: Workspace, progress: Progress) -> None:
     """Bring every run of the experiment to "finished"; an interrupted one starts over next time.
 
     Raises:
@@ -33,7 +34,7 @@ def conduct(experiment: Experiment, workspace: Workspace, progress: Progress) ->
             for arm in experiment.arms:
                 missing = [cell for cell in experiment.cells(arm) if not _finished(store, cell)]
                 if missing:
-                    _run(store, workspace, arm, missing, lambda x, arm=arm: progress(arm, x))
+                    _run(store, workspace, arm, missing, partial(progress, arm))
                 progress(arm, 1.0)
         finally:
             store.close()
@@ -56,8 +57,11 @@ def _run(
     progress: Callable[[float], None],
 ) -> None:
     """Train the cells of one arm, then write and take in their spools."""
-    rows_of = _check if cells[0].model == THEORY else _train
-    rows = rows_of(arm, [cell.seed for cell in cells], progress)
+    seeds = [cell.seed for cell in cells]
+    if arm.tables is None:
+        rows = _measure(arm, seeds, progress)
+    else:
+        rows = _train(arm, arm.tables, seeds, progress)
     about = {
         "command": ["suite", "lab", cells[0].matrix],
         "versions": machine.versions(),
@@ -70,15 +74,17 @@ def _run(
         spool.write("start", attempt=attempt, run=cell.id, **about)
         spool.write("training", attempt=attempt, from_step=-1)
         for row in rows:
-            own = {metric: values[run] for metric, values in row.items() if metric != "step"}
-            spool.write("trace", attempt=attempt, step=row["step"], **own)
+            values = {name: of_runs[run] for name, of_runs in row.items() if name != "step"}
+            spool.write("trace", attempt=attempt, step=row["step"], **values)
         spool.write("done", attempt=attempt)
         spool.close()
         store.ingest(cell.id)
         store.set_status(cell.id, "finished")
 
 
-def _train(arm: Arm, seeds: list[int], progress: Callable[[float], None]) -> list[dict[str, Any]]:
+def _train(
+    arm: Arm, tables: Tables, seeds: list[int], progress: Callable[[float], None]
+) -> list[dict[str, Any]]:
     """The rows of an arm that trains tables."""
     import torch
 
@@ -88,19 +94,19 @@ def _train(arm: Arm, seeds: list[int], progress: Callable[[float], None]) -> lis
     torch.set_num_threads(1)  # small tensors: a second thread costs more than it gives
     algorithm = algorithms.load(arm.algorithm, **arm.settings)
     rows = []
-    for row in train(algorithm, arm.environment, arm.training, seeds):
+    for row in train(algorithm, tables.environment, tables.training, seeds):
         rows.append(row)
-        progress(row["step"] / arm.training.iterations)
+        progress(row["step"] / tables.training.iterations)
     return rows
 
 
-def _check(arm: Arm, seeds: list[int], progress: Callable[[float], None]) -> list[dict[str, Any]]:
+def _measure(arm: Arm, seeds: list[int], progress: Callable[[float], None]) -> list[dict[str, Any]]:
     """One row: what a check measured with each seed."""
     from algorithms.lab import checks
 
     check = checks.load(arm.algorithm, **arm.settings)
-    measured = []
+    by_seed = []
     for done, seed in enumerate(seeds, start=1):
-        measured.append(check.measure(seed))
+        by_seed.append(check.measure(seed))
         progress(done / len(seeds))
-    return [{"step": 1, **{metric: [one[metric] for one in measured] for metric in measured[0]}}]
+    return [{"step": 1, **{name: [values[name] for values in by_seed] for name in by_seed[0]}}]

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 import algorithms
 from algorithms.lab import checks
 from algorithms.lab.settings import Environment, Training
-from suite.lab.schema import Expect, File, Measure, Plot
+from suite.lab.schema import Expect, ExperimentFile, Measure, Plot
 from suite.matrix.cell import TABULAR, THEORY, Cell
 from suite.matrix.expand import _at, _explain, _location, _Reader
 from suite.matrix.schema import Section
-from suite.matrix.yaml_file import MatrixError
+from suite.matrix.yaml_file import Location, MatrixError
 from suite.workspace import ROOT
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+S = TypeVar("S", bound="DataclassInstance")  # a class of settings
 
 FOLDER = ROOT / "matrices" / "lab"
 FORMAT = "1"  # raised when a change to the lab makes its finished runs incomparable
@@ -29,21 +34,28 @@ _LISTS: dict[Any, type[Section]] = {"measure": Measure, "expect": Expect, "plots
 
 
 @dataclass(frozen=True)
+class Tables:
+    """What an algorithm is trained on in the lab, and how."""
+
+    environment: Environment
+    training: Training
+
+
+@dataclass(frozen=True)
 class Arm:
-    """One arm: an algorithm on a kind of table, or a check (then without environment)."""
+    """One arm: an algorithm on a kind of table, or a check (then without tables)."""
 
     name: str
     algorithm: str
     settings: dict[str, Any]
-    environment: Environment | None
-    training: Training | None
+    tables: Tables | None
 
 
 @dataclass(frozen=True)
-class Experiment:
+class LabExperiment:
     """A checked file; its cells are what runs.db knows."""
 
-    file: File
+    file: ExperimentFile
     arms: list[Arm]
     seeds: int
 
@@ -54,19 +66,22 @@ class Experiment:
 
     def cells(self, arm: Arm) -> list[Cell]:
         """One cell a seed."""
-        trained = arm.training is not None
-        train = {**asdict(arm.training), "environment": asdict(arm.environment)} if trained else {}
+        model, train, steps = THEORY, {}, 1
+        if arm.tables:
+            model, steps = TABULAR, arm.tables.training.iterations
+            environment = asdict(arm.tables.environment)
+            train = asdict(arm.tables.training) | {"environment": environment}
         return [
             Cell(
                 matrix=self.name,
                 arm=arm.name,
                 algorithm=arm.algorithm,
                 settings=arm.settings,
-                model=TABULAR if trained else THEORY,
+                model=model,
                 seed=seed,
                 train=train,
                 evaluate={},
-                budget={"steps": arm.training.iterations if trained else 1},
+                budget={"steps": steps},
                 resources={"gpus": 1, "accelerator": None},
                 identity={"lab": FORMAT},
             )
@@ -85,15 +100,15 @@ def find(name: str) -> Path:
     Raises:
         MatrixError: neither; the nearest name is given.
     """
-    known = {path.stem: path for path in paths()}
-    if name in known:
-        return known[name]
+    files = {path.stem: path for path in paths()}
+    if name in files:
+        return files[name]
     if name.endswith((".yaml", ".yml")) or Path(name).exists():
         return Path(name)
-    raise MatrixError([f"no experiment {name!r}: {algorithms.nearest(name, list(known))}"])
+    raise MatrixError([f"no experiment {name!r}: {algorithms.nearest(name, list(files))}"])
 
 
-def load(path: Path, seeds: int | None = None) -> Experiment:
+def load(path: Path, seeds: int | None = None) -> LabExperiment:
     """The experiment at `path`, with another number of seeds if given.
 
     Raises:
@@ -105,72 +120,78 @@ def load(path: Path, seeds: int | None = None) -> Experiment:
 class _ExperimentReader(_Reader):
     """One pass over one file."""
 
-    def experiment(self, seeds: int | None) -> Experiment:
-        file = self._section(File, self.read(), _at())
+    def experiment(self, seeds: int | None) -> LabExperiment:
+        file = self._section(ExperimentFile, self.read(), _at())
         self.stop_on_problems()
         arms = [arm for name, body in file.arms.items() for arm in self._lab_arms(file, name, body)]
         self.stop_on_problems()
         self._check_names(file, [arm.name for arm in arms])
         self.stop_on_problems()
-        return Experiment(file, arms, seeds or file.seeds)
+        return LabExperiment(file, arms, seeds or file.seeds)
 
-    def _section(self, schema: type[Section], content: Any, place: Any) -> Any:
-        """As for a matrix; an unknown key inside a list is explained by that list's own keys."""
-        try:
-            return schema.model_validate(content)
-        except ValidationError as error:
-            for item in error.errors():
-                inner = _LISTS.get(item["loc"][0], schema) if len(item["loc"]) > 1 else schema
-                self.problem(place(*_location(item["loc"])), _explain(item, inner))
-            return None
+    def _section_at(self, keys: Location, schema: type[Section]) -> type[Section]:
+        """An unknown key inside a list is explained by the keys of what is listed."""
+        return _LISTS.get(keys[0], schema) if len(keys) > 1 else schema
 
-    def _lab_arms(self, file: File, name: str, body: dict[str, Any] | None) -> list[Arm]:
+    def _lab_arms(self, file: ExperimentFile, name: str, body: dict[str, Any] | None) -> list[Arm]:
         """One arm, or one for each combination of its sweeps."""
-        body, where = dict(body or {}), ("arms", name)
+        body, location = dict(body or {}), ("arms", name)
         check = body.pop("check", None)
-        own = {key: body.pop(key, None) or {} for key in ("environment", "train")}
-        for key, content in own.items():
+        overrides = {key: body.pop(key, None) or {} for key in ("environment", "train")}
+        for key, content in overrides.items():
             if not isinstance(content, dict):
-                self.problem((*where, key), f"must be a mapping, got {content!r}")
+                self.problem((*location, key), f"must be a mapping, got {content!r}")
                 return []
         if check is not None:
             return [
-                Arm(name + label, str(check), settings, None, None)
-                for label, swept, _ in self._sweeps(body, {}, where)
-                if (settings := self._check_settings(str(check), swept, where)) is not None
+                Arm(name + label, str(check), settings, None)
+                for label, swept, _ in self._sweeps(body, {}, location)
+                if (settings := self._check_settings(str(check), swept, location)) is not None
             ]
         algorithm = str(body.pop("algorithm", name))
         try:
             algorithms.algorithm_class(algorithm)
         except ValueError as error:
-            self.problem((*where, "algorithm"), str(error))
+            self.problem((*location, "algorithm"), str(error))
             return []
-        environment = self._fields(Environment, file.environment, own["environment"], where)
-        training = self._fields(Training, file.train, own["train"], where)
-        found = []
-        for label, swept, _ in self._sweeps(body, {}, where):
-            settings = self._settings(algorithm, swept, where)
-            if None not in (settings, environment, training):
-                found.append(Arm(name + label, algorithm, settings, environment, training))
-                self._refuse_replacing(algorithm, settings, where)
-        return found
+        tables = self._tables(file, overrides, location)
+        arms = []
+        for label, swept, _ in self._sweeps(body, {}, location):
+            settings = self._settings(algorithm, swept, location)
+            if settings is not None and tables is not None:
+                arms.append(Arm(name + label, algorithm, settings, tables))
+                self._refuse_replacing(algorithm, settings, location)
+        return arms
 
-    def _check_settings(self, check: str, settings: dict[str, Any], where: tuple) -> Any:
+    def _check_settings(
+        self, check: str, settings: dict[str, Any], location: Location
+    ) -> dict[str, Any] | None:
         """The settings of a check with its defaults, or None after noting a problem."""
         try:
             cls = checks.check_class(check)
         except ValueError as error:
-            self.problem((*where, "check"), str(error))
+            self.problem((*location, "check"), str(error))
             return None
-        checked = self._dataclass(cls, settings, _at(*where), where)
+        checked = self._dataclass(cls, settings, _at(*location), location)
         return None if checked is None else asdict(checked)
 
-    def _fields(self, cls: type, shared: dict, own: dict, where: tuple) -> Any:
-        section = "environment" if cls is Environment else "train"
-        place = _at(section, own=own, override=(*where, section))
-        return self._dataclass(cls, shared | own, place, (*where, section))
+    def _tables(
+        self, file: ExperimentFile, overrides: dict[str, dict[str, Any]], location: Location
+    ) -> Tables | None:
+        """The file's tables with what an arm sets itself, or None after noting a problem."""
 
-    def _dataclass(self, cls: type, content: dict[str, Any], place: Any, whole: tuple) -> Any:
+        def section(cls: type[S], name: str, shared: dict[str, Any]) -> S | None:
+            whole = (*location, name)
+            place = _at(name, overrides=overrides[name], in_arm=whole)
+            return self._dataclass(cls, shared | overrides[name], place, whole)
+
+        environment = section(Environment, "environment", file.environment)
+        training = section(Training, "train", file.train)
+        return Tables(environment, training) if environment and training else None
+
+    def _dataclass(
+        self, cls: type[S], content: dict[str, Any], place: Any, whole: Location
+    ) -> S | None:
         """`content` as the settings dataclass `cls`, or None after noting what is wrong with it."""
         valid = [field.name for field in fields(cls)]
         unknown = [key for key in content if key not in valid]
@@ -187,13 +208,17 @@ class _ExperimentReader(_Reader):
                 self.problem(place(*location) if location else whole, _explain(item, None))
             return None
 
-    def _refuse_replacing(self, algorithm: str, settings: dict[str, Any], where: tuple) -> None:
+    def _refuse_replacing(
+        self, algorithm: str, settings: dict[str, Any], location: Location
+    ) -> None:
         loaded = algorithms.load(algorithm, **settings)
         asked = loaded.extra_rollouts(loaded.initial_state())
         if asked and asked["inject"] != "append":
-            self.problem((*where, "inject"), "the lab appends extra samples, it does not replace")
+            self.problem(
+                (*location, "inject"), "the lab appends extra samples, it does not replace"
+            )
 
-    def _check_names(self, file: File, arms: list[str]) -> None:
+    def _check_names(self, file: ExperimentFile, arms: list[str]) -> None:
         """Arms that expectations and plots name must exist."""
         for position, expect in enumerate(file.expect):
             for key in ("arm", "against"):

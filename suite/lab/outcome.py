@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.lab.experiment import TABULAR, THEORY, Experiment
+from suite.lab.experiment import TABULAR, THEORY, LabExperiment
 from suite.lab.schema import Expect, Measure
 from suite.store import connect
 
@@ -20,7 +20,7 @@ Curve = tuple[NDArray[np.int64], NDArray[np.float64]]  # steps [K], values [seed
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ExpectationVerdict:
     """An expectation, what was measured, and whether the claim came out."""
 
     expect: Expect
@@ -39,10 +39,10 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class LabOutcome:
     """The traces of an experiment: arm -> metric -> curve."""
 
-    experiment: Experiment
+    experiment: LabExperiment
     curves: dict[str, dict[str, Curve]]
 
     def values(self, arm: str, measure: Measure) -> NDArray[np.float64] | None:
@@ -57,22 +57,22 @@ class Outcome:
             return values[:, -max(1, values.shape[1] // 4) :].mean(1)
         return values[:, 0 if measure.at == "first" else -1]
 
-    def verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[ExpectationVerdict]:
         """One for each expectation, in their order."""
         return [self._verdict(expect) for expect in self.experiment.file.expect]
 
-    def _verdict(self, expect: Expect) -> Verdict:
+    def _verdict(self, expect: Expect) -> ExpectationVerdict:
         values = self.values(expect.arm, expect)
         if values is not None and expect.against is not None:
             other = self.values(expect.against, expect)
             values = None if other is None else values - other
         if values is None:
             nan = float("nan")
-            return Verdict(expect, nan, nan, nan, 0, False)
+            return ExpectationVerdict(expect, nan, nan, nan, 0, False)
         mean, error = mean_and_error(values)
         worst = float(values[_shortfall(expect, values).argmax()])  # argmax finds a NaN first
-        verdict = Verdict(expect, mean, error, worst, len(values), False)
-        return Verdict(expect, mean, error, worst, len(values), _holds(expect, verdict))
+        verdict = ExpectationVerdict(expect, mean, error, worst, len(values), False)
+        return ExpectationVerdict(expect, mean, error, worst, len(values), _holds(expect, verdict))
 
 
 def _shortfall(expect: Expect, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -82,13 +82,15 @@ def _shortfall(expect: Expect, values: NDArray[np.float64]) -> NDArray[np.float6
     return values if expect.at_most is not None or expect.sign == "-" else -values
 
 
-def _holds(expect: Expect, found: Verdict) -> bool:
+def _holds(expect: Expect, measured: ExpectationVerdict) -> bool:
     if expect.sign is not None:
-        return bool(found.t >= expect.t if expect.sign == "+" else found.t <= -expect.t)
-    value = found.worst if expect.each else found.mean
-    if expect.value is not None:
-        return bool(abs(value - expect.value) <= expect.tolerance)
-    return bool(value <= expect.at_most if expect.at_most is not None else value >= expect.at_least)
+        return bool(measured.t >= expect.t if expect.sign == "+" else measured.t <= -expect.t)
+    value = measured.worst if expect.each else measured.mean
+    if expect.value is not None and expect.tolerance is not None:
+        return abs(value - expect.value) <= expect.tolerance
+    if expect.at_most is not None:
+        return value <= expect.at_most
+    return expect.at_least is not None and value >= expect.at_least
 
 
 def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
@@ -99,7 +101,7 @@ def mean_and_error(values: NDArray[np.float64]) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def read(experiment: Experiment, db: Path) -> Outcome:
+def read_outcome(experiment: LabExperiment, db: Path) -> LabOutcome:
     """The experiment's traces from the published database."""
     with connect(db) as connection:
         rows = connection.execute(
@@ -108,15 +110,16 @@ def read(experiment: Experiment, db: Path) -> Outcome:
                 WHERE r.matrix = ? AND t.value IS NOT NULL ORDER BY ALL""",
             [experiment.name],
         ).fetchnumpy()
-    found: dict[str, dict[str, Curve]] = {}
-    columns = ("seed", "step", "value")
+    curves: dict[str, dict[str, Curve]] = {}
+    seed_N, step_N, value_N = (np.asarray(rows[name]) for name in ("seed", "step", "value"))
     arm_N, metric_N = (np.asarray(rows[name], dtype=str) for name in ("arm", "metric"))
     edges = np.flatnonzero((arm_N[1:] != arm_N[:-1]) | (metric_N[1:] != metric_N[:-1])) + 1
     for part in np.split(np.arange(len(arm_N)), edges):
         if len(part):
             arm, metric = str(arm_N[part[0]]), str(metric_N[part[0]])
-            found.setdefault(arm, {})[metric] = _curve(*(rows[k][part] for k in columns))
-    return Outcome(experiment, found)
+            curve = _curve(seed_N[part], step_N[part], value_N[part])
+            curves.setdefault(arm, {})[metric] = curve
+    return LabOutcome(experiment, curves)
 
 
 def _curve(seed_N: NDArray, step_N: NDArray, value_N: NDArray) -> Curve:
@@ -128,7 +131,7 @@ def _curve(seed_N: NDArray, step_N: NDArray, value_N: NDArray) -> Curve:
     return steps, values
 
 
-def names(db: Path) -> list[str]:
+def experiment_names(db: Path) -> list[str]:
     """The experiments of the lab in a database."""
     with connect(db) as connection:
         rows = connection.execute(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from suite.lab.outcome import Outcome, mean_and_error
+from suite.lab.outcome import LabOutcome, mean_and_error
 from suite.lab.report import measure_text
 from suite.lab.schema import Measure, Plot
 
@@ -16,7 +16,7 @@ SIZE = (7.0, 4.2)  # inches
 DPI = 150
 
 
-def draw(outcome: Outcome, folder: Path) -> list[Path]:
+def draw(outcome: LabOutcome, folder: Path) -> list[Path]:
     """Every plot of the experiment below `folder`; the files that were written."""
     import matplotlib
 
@@ -39,11 +39,11 @@ def draw(outcome: Outcome, folder: Path) -> list[Path]:
     return written
 
 
-def _names(outcome: Outcome, plot: Plot) -> list[str]:
+def _names(outcome: LabOutcome, plot: Plot) -> list[str]:
     return plot.arms or [arm.name for arm in outcome.experiment.arms]
 
 
-def _curves(axes: Any, outcome: Outcome, plot: Plot) -> None:
+def _curves(axes: Any, outcome: LabOutcome, plot: Plot) -> None:
     """The mean over seeds of a metric at each traced iteration, with a band of one s.e."""
     for name in _names(outcome, plot):
         curve = outcome.curves.get(name, {}).get(plot.metric)
@@ -61,14 +61,17 @@ def _curves(axes: Any, outcome: Outcome, plot: Plot) -> None:
     axes.legend(fontsize=7, framealpha=0.6)
 
 
-def _points(axes: Any, outcome: Outcome, plot: Plot) -> None:
+def _points(axes: Any, outcome: LabOutcome, plot: Plot) -> None:
     """The measure of each arm with a bar of one s.e."""
-    names = [n for n in _names(outcome, plot) if outcome.values(n, plot) is not None]
-    pairs = [mean_and_error(outcome.values(name, plot)) for name in names]
-    places = np.arange(len(names))
-    means, errors = np.array(pairs).reshape(-1, 2).T
+    by_arm = {
+        name: mean_and_error(values)
+        for name in _names(outcome, plot)
+        if (values := outcome.values(name, plot)) is not None
+    }
+    places = np.arange(len(by_arm))
+    means, errors = np.array(list(by_arm.values())).reshape(-1, 2).T
     axes.errorbar(means, places, xerr=errors, fmt="o", capsize=3)
-    axes.set_yticks(places, names, fontsize=8)
+    axes.set_yticks(places, list(by_arm), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(measure_text(Measure(metric=plot.metric, at=plot.at)))
     axes.grid(alpha=0.3, axis="x")

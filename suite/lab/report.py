@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from suite.lab.experiment import Arm, Experiment
-from suite.lab.outcome import Outcome, Verdict, mean_and_error
+from suite.lab.experiment import Arm, LabExperiment
+from suite.lab.outcome import ExpectationVerdict, LabOutcome, mean_and_error
 from suite.lab.schema import Measure
 
 REPRODUCED, NOT_REPRODUCED, NOT_MEASURED = "reproduced", "not reproduced", "not measured"
@@ -34,7 +34,7 @@ def with_error(mean: float, error: float) -> str:
     return "" if math.isnan(mean) else f"{number(mean)} ± {number(error)}"
 
 
-def wanted(verdict: Verdict) -> str:
+def expectation_text(verdict: ExpectationVerdict) -> str:
     """The expectation in a few words."""
     expect = verdict.expect
     if expect.sign:
@@ -46,7 +46,7 @@ def wanted(verdict: Verdict) -> str:
     return limit + each
 
 
-def measured(verdict: Verdict) -> str:
+def measured(verdict: ExpectationVerdict) -> str:
     """The mean with its standard error, and t or the worst seed."""
     if verdict.seeds == 0:
         return ""
@@ -56,59 +56,62 @@ def measured(verdict: Verdict) -> str:
     return f"{text}, worst {number(verdict.worst)}" if verdict.expect.each else text
 
 
-def subject(verdict: Verdict) -> str:
+def subject(verdict: ExpectationVerdict) -> str:
     """Which measure of which arms."""
     expect = verdict.expect
     arms = f"{expect.arm} - {expect.against}" if expect.against else expect.arm
     return f"{arms}: {measure_text(expect)}"
 
 
-def settings_text(content: dict[str, Any]) -> str:
+def mapping_text(content: dict[str, Any]) -> str:
     """ "states 16, actions 20": what a file sets."""
     return ", ".join(f"{key} {value}" for key, value in content.items())
 
 
-def arm_tables(outcome: Outcome) -> list[list[list[str]]]:
+def arm_tables(outcome: LabOutcome) -> list[list[list[str]]]:
     """Tables of arms, the header first: arms that have the same measures share a table."""
     tables: dict[tuple[int, ...], list[list[str]]] = {}
     measures = outcome.experiment.file.measure
     for arm in outcome.experiment.arms:
-        found = [outcome.values(arm.name, measure) for measure in measures]
-        have = tuple(i for i, values in enumerate(found) if values is not None)
-        header = ["arm", "setting", *(measure_text(measures[i]) for i in have)]
-        cells = [with_error(*mean_and_error(found[i])) for i in have]
-        table = tables.setdefault(have, [header])
+        by_measure = {
+            i: values
+            for i, measure in enumerate(measures)
+            if (values := outcome.values(arm.name, measure)) is not None
+        }
+        header = ["arm", "setting", *(measure_text(measures[i]) for i in by_measure)]
+        cells = [with_error(*mean_and_error(values)) for values in by_measure.values()]
+        table = tables.setdefault(tuple(by_measure), [header])
         table.append([arm.name, _own_settings(outcome.experiment, arm), *cells])
     return list(tables.values())
 
 
-def _own_settings(experiment: Experiment, arm: Arm) -> str:
+def _own_settings(experiment: LabExperiment, arm: Arm) -> str:
     """What the file says about this arm: the algorithm and where its table or training differs."""
     name = next(n for n in sorted(experiment.file.arms, key=len)[::-1] if arm.name.startswith(n))
     body = dict(experiment.file.arms[name] or {})
     parts = [arm.algorithm]
     for key, value in body.items():
         if key in ("environment", "train"):
-            parts.append(f"{key}: {settings_text(value)}")
+            parts.append(f"{key}: {mapping_text(value)}")
         elif key not in ("algorithm", "check"):
             parts.append(f"{key} {arm.settings.get(key, value)}")
     return "; ".join(parts)
 
 
-def verdict_text(verdict: Verdict) -> str:
+def verdict_text(verdict: ExpectationVerdict) -> str:
     """The last column."""
     if verdict.seeds == 0:
         return NOT_MEASURED
     return REPRODUCED if verdict.reproduced else NOT_REPRODUCED
 
 
-def verdict_rows(outcome: Outcome) -> list[list[str]]:
+def verdict_rows(outcome: LabOutcome) -> list[list[str]]:
     """A row an expectation."""
     return [
         [
             verdict.expect.claim,
             subject(verdict),
-            wanted(verdict),
+            expectation_text(verdict),
             measured(verdict),
             verdict_text(verdict),
         ]
@@ -119,7 +122,7 @@ def verdict_rows(outcome: Outcome) -> list[list[str]]:
 VERDICT_COLUMNS = ["expectation", "measure", "wanted", "measured ± s.e.", "verdict"]
 
 
-def show(console: Console, outcome: Outcome) -> None:
+def show(console: Console, outcome: LabOutcome) -> None:
     """Everything about one experiment on the terminal."""
     file = outcome.experiment.file
     console.rule(file.name)
@@ -139,18 +142,18 @@ def show(console: Console, outcome: Outcome) -> None:
             console.print(f"{title}: {line}", markup=False, highlight=False)
 
 
-def _setting_line(experiment: Experiment) -> str:
+def _setting_line(experiment: LabExperiment) -> str:
     parts = [f"Source: {experiment.file.source}.", f"Seeds: {experiment.seeds}."]
     for title, content in (
         ("Table", experiment.file.environment),
         ("Training", experiment.file.train),
     ):
         if content:
-            parts.append(f"{title}: {settings_text(content)}.")
+            parts.append(f"{title}: {mapping_text(content)}.")
     return " ".join(parts)
 
 
-def markdown(outcome: Outcome) -> str:
+def markdown(outcome: LabOutcome) -> str:
     """One experiment as a section."""
     file = outcome.experiment.file
     lines = [f"## {file.name}", "", f"**Claim.** {' '.join(file.claim.split())}", ""]
@@ -170,7 +173,7 @@ def _markdown_table(table: list[list[str]]) -> list[str]:
     return [*("| " + " | ".join(line) + " |" for line in lines), ""]
 
 
-def page(outcomes: list[Outcome]) -> str:
+def page(outcomes: list[LabOutcome]) -> str:
     """The results of several experiments as one document."""
     verdicts = [v for outcome in outcomes for v in outcome.verdicts()]
     came_out = sum(v.reproduced for v in verdicts)

@@ -58,7 +58,7 @@ class Plot(Measure):
     arms: list[str] | None = None
 
 
-class File(Section):
+class ExperimentFile(Section):
     """The file as written."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from suite.lab import experiment, outcome, report
 from suite.lab.conduct import conduct
-from suite.lab.experiment import Arm, Experiment
+from suite.lab.experiment import Arm, LabExperiment
 from suite.workspace import Workspace
 
 ALL = "all"
@@ -20,13 +20,14 @@ def catalogue(console: Console) -> None:
     """Every experiment that comes with the suite, with its claim."""
     table = Table("experiment", "claim", "source", "arms", "seeds", title="suite lab NAME")
     for path in experiment.paths():
-        one = experiment.load(path)
-        claim = " ".join(one.file.claim.split())
-        table.add_row(one.name, claim, one.file.source, str(len(one.arms)), str(one.seeds))
+        loaded = experiment.load(path)
+        file = loaded.file
+        claim = " ".join(file.claim.split())
+        table.add_row(file.name, claim, file.source, str(len(loaded.arms)), str(loaded.seeds))
     console.print(table)
 
 
-def run(
+def run_experiments(
     console: Console,
     names: list[str],
     workspace: Workspace,
@@ -42,23 +43,23 @@ def run(
     files = [experiment.find(n) for n in names if n != ALL]
     files += experiment.paths() if ALL in names else []
     experiments = [experiment.load(path, seeds) for path in dict.fromkeys(files)]
-    found = []
-    for one in experiments:
-        _conduct(console, one, workspace)
-        read = outcome.read(one, workspace.db)
-        found.append(read)
-        report.show(console, read)
+    outcomes = []
+    for each in experiments:
+        _conduct(console, each, workspace)
+        measured = outcome.read_outcome(each, workspace.db)
+        outcomes.append(measured)
+        report.show(console, measured)
         from suite.lab.plots import draw
 
-        for path in draw(read, folder or workspace.root / "lab"):
+        for path in draw(measured, folder or workspace.root / "lab"):
             console.print(f"plot: {path}", markup=False, highlight=False, soft_wrap=True)
     if markdown:
         markdown.parent.mkdir(parents=True, exist_ok=True)
-        markdown.write_text(report.page(found))
+        markdown.write_text(report.page(outcomes))
         console.print(f"written: {markdown}")
 
 
-def _conduct(console: Console, one: Experiment, workspace: Workspace) -> None:
+def _conduct(console: Console, loaded: LabExperiment, workspace: Workspace) -> None:
     """Train under a progress bar: one for the experiment, naming the arm in training."""
     columns = (
         TextColumn("{task.description}"),
@@ -69,10 +70,10 @@ def _conduct(console: Console, one: Experiment, workspace: Workspace) -> None:
     )
     done: dict[str, float] = {}
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(one.name, total=len(one.arms), arm="")
+        task = progress.add_task(loaded.name, total=len(loaded.arms), arm="")
 
         def report_progress(arm: Arm, share: float) -> None:
             done[arm.name] = share
             progress.update(task, completed=sum(done.values()), arm=arm.name)
 
-        conduct(one, workspace, report_progress)
+        conduct(loaded, workspace, report_progress)

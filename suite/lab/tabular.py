@@ -6,7 +6,6 @@ matrices whose cells go through the scheduler.
 
 from __future__ import annotations
 
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from typing import Any
 import algorithms
 from algorithms.lab.settings import Environment, Training
 from suite.matrix.cell import Cell
+from suite.workspace import whole_file
 
 
-def run(cell: Cell, folder: Path, recorder: Any) -> None:
+def run_table(cell: Cell, folder: Path, recorder: Any) -> None:
     """Train the cell's table from its last checkpoint, if it has one, tracing to `recorder`."""
     import torch
 
@@ -26,10 +26,10 @@ def run(cell: Cell, folder: Path, recorder: Any) -> None:
     settings = dict(cell.train)
     environment = Environment(**settings.pop("environment"))
     training = Training(**settings)
-    kept = folder / "checkpoint.pickle"
+    checkpoint = folder / "checkpoint.pickle"
     ledger = recorder.ledger
-    if kept.exists():
-        lab, state = pickle.loads(kept.read_bytes())
+    if checkpoint.exists():
+        lab, state = pickle.loads(checkpoint.read_bytes())
         recorder.begin(from_step=lab.done, ledger=state)
     else:
         algorithm = algorithms.load(cell.algorithm, **cell.settings)
@@ -42,10 +42,9 @@ def run(cell: Cell, folder: Path, recorder: Any) -> None:
             row = next(rows)
         ledger.count(steps=row["step"] - done)
         done = row["step"]
-        own = {metric: value[0] for metric, value in row.items() if metric != "step"}
-        recorder.write("trace", step=done, **own, **ledger.totals())
+        values = {metric: of_seeds[0] for metric, of_seeds in row.items() if metric != "step"}
+        recorder.write("trace", step=done, **values, **ledger.totals())
         recorder.check_lease()
-        partial = kept.with_suffix(f".{os.getpid()}")
-        partial.write_bytes(pickle.dumps((lab, ledger.state())))
-        partial.rename(kept)
+        with whole_file(checkpoint) as file:
+            file.write_bytes(pickle.dumps((lab, ledger.state())))
     recorder.write("finished", step=done, seconds=ledger.seconds(), **ledger.totals())

@@ -60,13 +60,13 @@ def from_options(
         raise ValueError(f"unknown preset {preset!r}: {nearest(preset, list(PRESETS))}")
     model, label = resolve(name, workspace)
     context = sources.context_length(model)
-    embedded = sources.context_length(sources.EMBEDDED_MODEL)
-    lengths = dict(DEFAULTS), MAX_PROMPT_TOKENS
-    if context == embedded:
-        own = sources.EMBEDDED_LENGTHS
-        lengths = DEFAULTS | {"max_new_tokens": own["max_new_tokens"]}, own["max_prompt_tokens"]
+    defaults, longest_prompt = DEFAULTS, MAX_PROMPT_TOKENS
+    if context == sources.context_length(sources.EMBEDDED_MODEL):
+        lengths = sources.EMBEDDED_LENGTHS
+        defaults = DEFAULTS | {"max_new_tokens": lengths["max_new_tokens"]}
+        longest_prompt = lengths["max_prompt_tokens"]
     given = {key: value for key, value in sampling.items() if value is not None}
-    settings = Sampling(**{**lengths[0], **PRESETS.get(preset, {}), **given})
+    settings = Sampling(**{**defaults, **PRESETS.get(preset, {}), **given})
     if settings.temperature == 0 and settings.samples > 1:
         raise ValueError("temperature 0 always gives the same answer: ask for --samples 1")
     ks, beyond = _numbers(pass_at, settings.samples)
@@ -77,7 +77,7 @@ def from_options(
     template = prompts.template(prompting.template)
     if template and prompting.chat:
         raise ValueError("--prompt-template is not used with --chat-template: drop one of them")
-    longest = prompting.max_prompt_tokens or lengths[1]
+    longest = prompting.max_prompt_tokens or longest_prompt
     if context and longest + settings.max_new_tokens > context:
         raise ValueError(
             f"a prompt of {longest} and a response of {settings.max_new_tokens} tokens exceed the "
@@ -139,13 +139,13 @@ def resolve(name: str, workspace: Workspace) -> tuple[str, str]:
         return model, Path(model).name
     run, step = match.groups()
     folder = workspace.cell(run) / "policies"
-    kept = sorted(int(path.name.removeprefix("step_")) for path in folder.glob("step_*[0-9]"))
-    if not kept:
+    steps = sorted(int(path.name.removeprefix("step_")) for path in folder.glob("step_*[0-9]"))
+    if not steps:
         raise ValueError(f"run {run} of {workspace.db} has kept no policy")
-    chosen = kept[-1] if step is None else int(step)
-    if chosen not in kept:
-        raise ValueError(f"run {run} kept no policy of step {chosen}; there are: {kept}")
-    return str(folder / f"step_{chosen:06d}"), f"{run}@{chosen}"
+    number = steps[-1] if step is None else int(step)
+    if number not in steps:
+        raise ValueError(f"run {run} kept no policy of step {number}; there are: {steps}")
+    return str(folder / f"step_{number:06d}"), f"{run}@{number}"
 
 
 def trained_on(asked: Cell, name: str, given: str, workspace: Workspace) -> Cell:
@@ -165,8 +165,8 @@ def trained_on(asked: Cell, name: str, given: str, workspace: Workspace) -> Cell
         data = sources.absolute(given, Path())
     else:
         data = _data_of_run(_run_of(name, workspace)) or _data_before(workspace.cell(asked.id))
-    known = {"dataset": data, "dataset_identity": _identity(data)} if data else {}
-    return replace(asked, train=asked.train | known)
+    training_set = {"dataset": data, "dataset_identity": _identity(data)} if data else {}
+    return replace(asked, train=asked.train | training_set)
 
 
 def _run_of(name: str, workspace: Workspace) -> Cell | None:
@@ -186,7 +186,9 @@ def _as_trained(prompting: Prompting, run: Cell | None) -> Prompting:
 
 def _data_of_run(run: Cell | None) -> str:
     """What a run was trained on, while that is what it was; or ""."""
-    data = run.train["dataset"] if run else ""
+    if run is None:
+        return ""
+    data = run.train["dataset"]
     return data if data and _identity(data) == run.identity.get(data) else ""
 
 

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 import algorithms
 from suite.matrix import sources
 from suite.matrix.cell import Cell
 from suite.matrix.schema import Budget, Evaluate, Matrix, Resources, Section, Train, spelled_out
-from suite.matrix.yaml_file import MatrixFile
+from suite.matrix.yaml_file import Location, MatrixFile
 
-_Place = Callable[..., tuple[Any, ...]]  # a key of a section -> where it was written
+_Place = Callable[..., Location]  # a key of a section -> where it was written
 
 _OVERRIDABLE: dict[str, type[Section]] = {
     "train": Train,
@@ -50,8 +51,8 @@ class _Reader(MatrixFile):
             variant for arm, body in matrix.arms.items() for variant in self._arm(matrix, arm, body)
         ]
         for position, model in enumerate(models):
-            where = ("model",) if isinstance(matrix.model, str) else ("model", position)
-            self.check(sources.model_problem(model, self.path.parent), where)
+            location = ("model",) if isinstance(matrix.model, str) else ("model", position)
+            self.check(sources.model_problem(model, self.path.parent), location)
         if len(set(matrix.seeds)) != len(matrix.seeds):
             self.problem(("seeds",), "the same seed twice")
         self.stop_on_problems()
@@ -75,8 +76,13 @@ class _Reader(MatrixFile):
             return schema.model_validate(content)
         except ValidationError as error:
             for item in error.errors():
-                self.problem(place(*_location(item["loc"])), _explain(item, schema))
+                section = self._section_at(item["loc"], schema)
+                self.problem(place(*_location(item["loc"])), _explain(item, section))
             return None
+
+    def _section_at(self, keys: Location, schema: type[Section]) -> type[Section]:
+        """The section whose keys are valid at `keys` of `schema`: for files with sections in it."""
+        return schema
 
     # Arms --------------------------------------------------------------------------------
 
@@ -89,32 +95,32 @@ class _Reader(MatrixFile):
 
     def _arm(self, matrix: Matrix, arm: str, body: dict[str, Any] | None) -> list[dict[str, Any]]:
         """The variants of one arm: one, or one for each combination of its sweeps."""
-        body, where = dict(body or {}), ("arms", arm)
+        body, location = dict(body or {}), ("arms", arm)
         algorithm = str(body.pop("algorithm", arm))
         contents, places = {}, {}
         for name in _OVERRIDABLE:
-            own = body.pop(name, None) or {}
-            if not isinstance(own, dict):
-                self.problem((*where, name), f"must be a mapping, got {own!r}")
+            overrides = body.pop(name, None) or {}
+            if not isinstance(overrides, dict):
+                self.problem((*location, name), f"must be a mapping, got {overrides!r}")
                 return []
-            written = spelled_out(getattr(matrix, name)) | spelled_out(own)
+            written = spelled_out(getattr(matrix, name)) | spelled_out(overrides)
             contents[name] = _defaults(name, matrix, body) | written
-            places[name] = _at(name, own=own, override=(*where, name))
+            places[name] = _at(name, overrides=overrides, in_arm=(*location, name))
         model = body.pop("model", None)
         if model is not None:
-            self.check(sources.model_problem(str(model), self.path.parent), (*where, "model"))
+            self.check(sources.model_problem(str(model), self.path.parent), (*location, "model"))
         try:
             algorithms.algorithm_class(algorithm)
         except ValueError as error:
-            self.problem((*where, "algorithm"), str(error))
+            self.problem((*location, "algorithm"), str(error))
             return []
         variants = []
-        for label, swept, train in self._sweeps(body, contents["train"], where):
+        for label, swept, train in self._sweeps(body, contents["train"], location):
             sections = self._sections(contents | {"train": train}, places)
-            settings = self._settings(algorithm, swept, where)
+            settings = self._settings(algorithm, swept, location)
             if sections is not None and settings is not None:
                 group = sections["train"]["samples_per_prompt"]
-                self.check(algorithms.load(algorithm, **settings).group_problem(group), where)
+                self.check(algorithms.load(algorithm, **settings).group_problem(group), location)
                 variants.append(
                     {
                         "arm": arm + label,
@@ -127,20 +133,20 @@ class _Reader(MatrixFile):
         return variants
 
     def _sweeps(
-        self, settings: dict[str, Any], train: dict[str, Any], where: tuple[Any, ...]
-    ) -> list[tuple]:
+        self, settings: dict[str, Any], train: dict[str, Any], location: Location
+    ) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
         """(label, settings, train) for every combination of the settings that are lists."""
         for key in [k for k, v in {**train, **settings}.items() if v == []]:
-            self.problem((*where, key), "an empty list sweeps nothing")
+            self.problem((*location, key), "an empty list sweeps nothing")
         axes = [("", k, v) for k, v in settings.items() if isinstance(v, list)]
         axes += [("train.", k, v) for k, v in train.items() if isinstance(v, list)]
         result = []
         for values in itertools.product(*(axis[2] for axis in axes)):
             swept = list(zip(axes, values, strict=True))
             label = "".join(f" {key}={value}" for (_, key, _), value in swept)
-            own = {key: value for (kind, key, _), value in swept if not kind}
-            trained = {key: value for (kind, key, _), value in swept if kind}
-            result.append((label, settings | own, train | trained))
+            of_settings = {key: value for (kind, key, _), value in swept if not kind}
+            of_train = {key: value for (kind, key, _), value in swept if kind}
+            result.append((label, settings | of_settings, train | of_train))
         return result
 
     def _sections(
@@ -221,7 +227,7 @@ class _Reader(MatrixFile):
                 return
 
     def _settings(
-        self, algorithm: str, settings: dict[str, Any], where: tuple[Any, ...]
+        self, algorithm: str, settings: dict[str, Any], location: Location
     ) -> dict[str, Any] | None:
         """Every setting of the algorithm, defaults filled in; None after noting a problem."""
         try:
@@ -231,7 +237,7 @@ class _Reader(MatrixFile):
                 try:
                     algorithms.load(algorithm, **{key: None})
                 except ValueError as error:
-                    self.problem((*where, key), str(error))
+                    self.problem((*location, key), str(error))
             if unknown:
                 return None
             cls = algorithms.algorithm_class(algorithm)
@@ -240,11 +246,11 @@ class _Reader(MatrixFile):
             return {key: value for key, value in complete.items() if key not in cls.unused}
         except ValidationError as error:
             for item in error.errors():
-                location = (*where, *_location(item["loc"]))
+                place = (*location, *_location(item["loc"]))
                 if not item["loc"]:  # a value refused by the algorithm itself names its setting
                     named = item["msg"].removeprefix("Value error, ").split(" ", 1)[0]
-                    location = (*where, named) if named in settings else where
-                self.problem(location, _explain(item, None))
+                    place = (*location, named) if named in settings else location
+                self.problem(place, _explain(item, None))
             return None
 
     # Cells -------------------------------------------------------------------------------
@@ -282,9 +288,9 @@ class _Reader(MatrixFile):
 
     def _check_context(self, cell: Cell) -> None:
         longest = max(cell.train["max_new_tokens"], cell.evaluate["max_new_tokens"] or 0)
-        wanted = cell.train["max_prompt_tokens"] + longest
+        needed = cell.train["max_prompt_tokens"] + longest
         have = sources.context_length(cell.model)
-        if have is not None and wanted > have:
+        if have is not None and needed > have:
             self.problem(
                 ("train", "max_new_tokens"),
                 f"a prompt of {cell.train['max_prompt_tokens']} and a response of {longest} tokens "
@@ -292,9 +298,9 @@ class _Reader(MatrixFile):
             )
 
     def _refuse_twins(self, cells: list[Cell]) -> None:
-        first: dict[str, Cell] = {}
+        by_id: dict[str, Cell] = {}
         for cell in cells:
-            twin = first.setdefault(cell.id, cell)
+            twin = by_id.setdefault(cell.id, cell)
             if twin is not cell:
                 self.problem(
                     ("arms", cell.arm.split(" ")[0]),
@@ -302,11 +308,12 @@ class _Reader(MatrixFile):
                 )
 
 
-def _at(*prefix: Any, own: dict[str, Any] | None = None, override: tuple[Any, ...] = ()) -> _Place:
-    """Keys below `prefix`, or below `override` for those that an arm sets itself (`own`)."""
+def _at(*prefix: Any, overrides: dict[str, Any] | None = None, in_arm: Location = ()) -> _Place:
+    """Keys below `prefix`, or below `in_arm` for those that an arm sets itself (`overrides`)."""
 
-    def place(*loc: Any) -> tuple[Any, ...]:
-        return (*override, *loc) if loc and own and loc[0] in own else (*prefix, *loc)
+    def place(*keys: Any) -> Location:
+        in_override = keys and overrides and keys[0] in overrides
+        return (*in_arm, *keys) if in_override else (*prefix, *keys)
 
     return place
 
@@ -330,7 +337,7 @@ def _location(loc: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-def _explain(item: dict[str, Any], schema: type[Section] | None) -> str:
+def _explain(item: ErrorDetails, schema: type[Section] | None) -> str:
     """A pydantic error in one line that says what to write."""
     if item["type"] == "extra_forbidden":
         valid = list(schema.model_fields) if schema else []

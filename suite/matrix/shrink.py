@@ -35,14 +35,14 @@ KEPT = (
 
 def shrunk(cells: list[Cell]) -> list[Cell]:
     """The cells of the first seed, small; arms that were told apart only by size become one."""
-    first = [cell for cell in cells if cell.seed == cells[0].seed]
-    group = _group(first)
-    prompts = _prompts(first, group)
-    kept: dict[str, Cell] = {}
-    for cell in first:
+    of_a_seed = [cell for cell in cells if cell.seed == cells[0].seed]
+    group = _group(of_a_seed)
+    prompts = _prompts(of_a_seed, group)
+    by_id: dict[str, Cell] = {}
+    for cell in of_a_seed:
         small = _shrunk(cell, prompts, group)
-        kept.setdefault(small.id, small)
-    return list(kept.values())
+        by_id.setdefault(small.id, small)
+    return list(by_id.values())
 
 
 def _shrunk(cell: Cell, prompts: int, group: int) -> Cell:
@@ -85,7 +85,8 @@ def _train(train: dict[str, Any], prompts: int, group: int) -> dict[str, Any]:
         samples_per_prompt=group,
         lr=LR,
         clip_diagnostics=min(train["clip_diagnostics"], STATES),
-        **sources.EMBEDDED_LENGTHS,
+        max_prompt_tokens=sources.EMBEDDED_LENGTHS["max_prompt_tokens"],
+        max_new_tokens=sources.EMBEDDED_LENGTHS["max_new_tokens"],
     )
     return small.model_dump() | {name: train[name] for name in KEPT}
 

@@ -80,18 +80,19 @@ def data_file_problem(name: str, benchmarks: list[str], path: str, base: Path) -
         takers = [b for b in benchmarks if b in catalogue.known() and b != EMBEDDED_DATASET]
         hint = nearest(name, takers) if takers else "none of them takes a file"
         return f"is no known benchmark of this evaluation: {hint}"
-    return _file_problem(name, catalogue.local_file(name, _path(path, base)))
+    file = catalogue.local_file(name, _path(path, base))
+    return _file_problem(name, file) if file else None
 
 
 def data_files(benchmarks: list[str], given: dict[str, str], base: Path) -> dict[str, str]:
     """The local file of each known benchmark that has one: as given, else in SUITE_DATA."""
-    found = {}
+    files = {}
     for name in benchmarks:
         if name in catalogue.known() and name != EMBEDDED_DATASET:
             path = catalogue.local_file(name, _path(given[name], base) if name in given else None)
             if path is not None:
-                found[name] = str(path.resolve())
-    return found
+                files[name] = str(path.resolve())
+    return files
 
 
 def absolute(name: str, base: Path) -> str:

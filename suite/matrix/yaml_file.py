@@ -21,8 +21,8 @@ EXTENDS = "extends"
 WHOLE = ("budget", "reward", "columns")  # mappings that are one choice
 LOCAL = ("model", "dataset", "benchmarks")  # keys whose values may be local paths
 
-Where = tuple[Any, ...]  # keys and positions from the root of a file
-Places = dict[Where, tuple[Path, int]]
+Location = tuple[Any, ...]  # keys and positions from the root of a file
+Places = dict[Location, tuple[Path, int]]
 
 
 class MatrixError(ValueError):
@@ -52,21 +52,21 @@ class MatrixFile:
         self.stop_on_problems()
         return content
 
-    def problem(self, where: Where, message: str) -> None:
-        """Note a problem once, at the line of `where` or of the nearest key around it."""
-        at = where
+    def problem(self, location: Location, message: str) -> None:
+        """Note a problem once, at the line of `location` or of the nearest key around it."""
+        at = location
         while at and at not in self.lines:
             at = at[:-1]
         path, line = self.lines.get(at, (self.path, 1))
-        name = ".".join(str(part) for part in where)
+        name = ".".join(str(part) for part in location)
         problem = f"{path}:{line}: {name + ': ' if name else ''}{message}"
         if problem not in self.problems:
             self.problems.append(problem)
 
-    def check(self, problem: str | None, where: Where) -> None:
+    def check(self, problem: str | None, location: Location) -> None:
         """Note what a check found, if it found something."""
         if problem:
-            self.problem(where, problem)
+            self.problem(location, problem)
 
     def stop_on_problems(self) -> None:
         """Raises MatrixError with all problems noted so far, if there are any."""
@@ -75,7 +75,7 @@ class MatrixFile:
 
     def _merged(self, path: Path, below: tuple[Path, ...]) -> tuple[dict[str, Any], Places]:
         """`path` on top of what it extends; `below` are the files that led here."""
-        content, places = self._one(path)
+        content, places = self._read_file(path)
         if EXTENDS not in content:
             return content, places
         named, line = content.pop(EXTENDS), places[EXTENDS,][1]
@@ -91,7 +91,7 @@ class MatrixFile:
         parent, inherited = self._merged(base, chain)
         return _on_top(_anchored(parent, base.parent), content), inherited | places
 
-    def _one(self, path: Path) -> tuple[dict[str, Any], Places]:
+    def _read_file(self, path: Path) -> tuple[dict[str, Any], Places]:
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
@@ -107,19 +107,19 @@ class MatrixFile:
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             reason = str(error).splitlines()[0]
             raise MatrixError([f"{path}:1: not YAML that can be read: {reason}"]) from error
-        if not isinstance(content, dict):
+        if root is None or not isinstance(content, dict):
             raise MatrixError([f"{path}:1: a matrix is a mapping with name, model, arms, ..."])
         places: Places = {}
         self._index(path, root, (), places)
         return content, places
 
-    def _index(self, path: Path, node: yaml.Node, where: Where, places: Places) -> None:
+    def _index(self, path: Path, node: yaml.Node, location: Location, places: Places) -> None:
         """Remember the line of every key and item; a key twice in one mapping is a problem."""
-        places.setdefault(where, (path, node.start_mark.line + 1))
+        places.setdefault(location, (path, node.start_mark.line + 1))
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, value in node.value:
-                inner = (*where, key.value)
+                inner = (*location, key.value)
                 line = key.start_mark.line + 1
                 places[inner] = (path, line)
                 if key.value in seen:
@@ -129,15 +129,15 @@ class MatrixFile:
                 self._index(path, value, inner, places)
         elif isinstance(node, yaml.SequenceNode):
             for position, item in enumerate(node.value):
-                self._index(path, item, (*where, position), places)
+                self._index(path, item, (*location, position), places)
 
 
-def _on_top(base: Any, own: Any, key: str = "") -> Any:
-    """`own` over `base`: merged where both are mappings, otherwise `own`."""
-    if not (isinstance(base, dict) and isinstance(own, dict)) or key in WHOLE:
-        return own
-    merged = {name: _on_top(base[name], value, name) for name, value in own.items() if name in base}
-    return base | own | merged
+def _on_top(base: Any, content: Any, key: str = "") -> Any:
+    """`content` over `base`: merged where both are mappings, otherwise `content`."""
+    if not (isinstance(base, dict) and isinstance(content, dict)) or key in WHOLE:
+        return content
+    both = base.keys() & content.keys()
+    return base | content | {name: _on_top(base[name], content[name], name) for name in both}
 
 
 def _anchored(content: Any, folder: Path, local: Callable[[str, Path], str] | None = None) -> Any:

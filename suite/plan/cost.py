@@ -17,7 +17,7 @@ import algorithms
 from benchmarks import catalogue
 from suite.matrix.cell import Cell
 from suite.metrics import SECONDS_PER_HOUR
-from suite.plan.size import Accelerator, Shape
+from suite.plan.size import Accelerator, ModelShape
 from suite.store.timings import Timing
 from suite.text import count
 
@@ -72,21 +72,21 @@ def from_runs(cell: Cell, runs: list[Timing], hardware: Mapping[str, Any]) -> Es
     since the slow ones have to be paid for too.
     """
     alike = [run for run in runs if _alike(cell, run) and _same_hardware(cell, run, hardware)]
-    own = [run for run in alike if run.algorithm == cell.algorithm]
-    exact = [run for run in own if run.settings == finite(cell.settings)]
+    siblings = [run for run in alike if run.algorithm == cell.algorithm]
+    exact = [run for run in siblings if run.settings == as_stored(cell.settings)]
     plain = [] if _draws_twice(cell) else [r for r in alike if "extra_generation" not in r.per_step]
-    chosen = exact or own or plain
-    if not chosen:
+    basis = exact or siblings or plain
+    if not basis:
         return None
-    phases = sorted({name for run in chosen for name in run.per_step})
-    per_step = {name: median(run.per_step.get(name, 0.0) for run in chosen) for name in phases}
-    steps = _steps(cell, per_step, median(run.tokens_per_step for run in chosen))
+    phases = sorted({name for run in basis for name in run.per_step})
+    per_step = {name: median(run.per_step.get(name, 0.0) for run in basis) for name in phases}
+    steps = _steps(cell, per_step, median(run.tokens_per_step for run in basis))
     starts = [run.start_up for run in alike if run.start_up is not None]
-    arms = sorted({run.arm for run in chosen})
-    text = f"{len(chosen)} earlier run{'s' * (len(chosen) > 1)} of {', '.join(arms)}"
+    arms = sorted({run.arm for run in basis})
+    text = f"{len(basis)} earlier run{'s' * (len(basis) > 1)} of {', '.join(arms)}"
     if not exact:
-        text += " (other settings)" if own else " (another algorithm)"
-    finished = [run for run in chosen if run.aside is not None]
+        text += " (other settings)" if siblings else " (another algorithm)"
+    finished = [run for run in basis if run.aside is not None]
     return Estimate(
         "measured",
         text,
@@ -98,7 +98,7 @@ def from_runs(cell: Cell, runs: list[Timing], hardware: Mapping[str, Any]) -> Es
     )
 
 
-def from_model(cell: Cell, shape: Shape, device: Accelerator | None, cores: int) -> Estimate:
+def from_model(cell: Cell, shape: ModelShape, device: Accelerator | None, cores: int) -> Estimate:
     """From floating-point operations: 2 a parameter and token to generate or score, 6 to train.
 
     device None: this machine's `cores`. Gradient checkpointing adds a forward pass. Generation is
@@ -141,7 +141,7 @@ def from_model(cell: Cell, shape: Shape, device: Accelerator | None, cores: int)
     )
 
 
-def assumptions(cell: Cell, shape: Shape, device: Accelerator | None, cores: int) -> list[str]:
+def assumptions(cell: Cell, shape: ModelShape, device: Accelerator | None, cores: int) -> list[str]:
     """What `from_model` takes for granted, to be printed with its numbers."""
     speed = (
         f"{device.flops / 1e12:g} TFLOP/s and {device.bandwidth / 1e12:g} TB/s per {device.name} "
@@ -213,11 +213,11 @@ def _extent(name: str, drawn: int, points: int, steps: int, every: int) -> int:
 
 
 def _alike(cell: Cell, run: Timing) -> bool:
-    kept = [
+    ours, theirs = (
         {name: value for name, value in train.items() if name not in _FREE}
         for train in (cell.train, run.train)
-    ]
-    return run.model == cell.model and kept[0] == kept[1] and run.resources == cell.resources
+    )
+    return run.model == cell.model and ours == theirs and run.resources == cell.resources
 
 
 def _same_hardware(cell: Cell, run: Timing, hardware: Mapping[str, Any]) -> bool:
@@ -227,7 +227,7 @@ def _same_hardware(cell: Cell, run: Timing, hardware: Mapping[str, Any]) -> bool
     return all(run.hardware[name] == hardware[name] for name in ("gpus", "cores"))
 
 
-def finite(settings: Mapping[str, Any]) -> dict[str, Any]:
+def as_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as the database gives them back: infinities are text there."""
     infinite = (float("inf"), float("-inf"))
     return {name: str(v) if v in infinite else v for name, v in settings.items()}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from suite.plan.size import GIB, Accelerator, Shape
+from suite.plan.size import GIB, Accelerator, ModelShape
 
 ENGINE_SHARE = 0.6  # vllm.gpu_memory_utilization in algorithms.openrlhf.flags
 RESERVED = 2.0  # GiB: CUDA contexts of two processes, NCCL, what a sleeping engine keeps
@@ -25,7 +25,7 @@ FRAGMENTATION = 0.95  # of the rest can be used
 class Load:
     """What decides a cell's memory; micro-batches in responses, lengths in tokens."""
 
-    shape: Shape
+    shape: ModelShape
     gpus: int
     zero_stage: int
     tensor_parallel_size: int
@@ -78,19 +78,19 @@ def moments(load: Load, device: Accelerator) -> list[Moment]:
 def problems(load: Load, device: Accelerator) -> list[str]:
     """Each reason why the cell does not fit, in words; empty when it does."""
     usable = FRAGMENTATION * device.memory
-    found = [
+    reasons = [
         f"{moment.name} needs {moment.total:.0f} GiB of {device.memory:g} ({_parts(moment)})"
         for moment in moments(load, device)
         if moment.total > usable
     ]
-    own = 2 * load.shape.parameters / load.tensor_parallel_size / GIB
-    left = ENGINE_SHARE * device.memory * FRAGMENTATION - own
-    if left < _key_values(load):
-        found.append(
-            f"the engine's {ENGINE_SHARE:.0%} of {device.memory:g} GiB hold {own:.0f} GiB of "
+    weights = 2 * load.shape.parameters / load.tensor_parallel_size / GIB
+    cache = ENGINE_SHARE * device.memory * FRAGMENTATION - weights
+    if cache < _key_values(load):
+        reasons.append(
+            f"the engine's {ENGINE_SHARE:.0%} of {device.memory:g} GiB hold {weights:.0f} GiB of "
             f"weights and not the {_key_values(load):.1f} GiB of one response"
         )
-    return found
+    return reasons
 
 
 def host_problems(load: Load, memory: float) -> list[str]:
@@ -181,7 +181,7 @@ def _states(load: Load) -> dict[str, float]:
     }
 
 
-def _layer(s: Shape) -> int:
+def _layer(s: ModelShape) -> int:
     """Bytes a token that one layer keeps for its backward pass, in bf16, with FlashAttention.
 
     The inputs of its norms (once more in fp32), queries, keys, values, attention output and the

@@ -1,7 +1,7 @@
 """What a matrix would do: cells, cost, memory, where arms differ, and the exact commands.
 
 Imports neither torch, Ray nor vLLM; nothing is started and nothing is written. The numbers are made
-in suite/planning: estimate.py (cost) and memory.py, and printed by show.py.
+in cost.py and memory.py beside this file, and printed by show.py.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from suite.matrix.command import openrlhf_flags, stack_key
 from suite.metrics import SECONDS_PER_HOUR as HOUR
 from suite.plan import cost as estimates
 from suite.plan import memory, size
-from suite.plan.cost import Estimate, finite
+from suite.plan.cost import Estimate, as_stored
 from suite.plan.memory import Load
-from suite.plan.size import Accelerator, Shape
+from suite.plan.size import Accelerator, ModelShape
 from suite.store import timings
 from suite.store.timings import Timing
 from suite.workspace import Workspace
@@ -93,22 +93,22 @@ class Planned:
 
 def prepare(cells: list[Cell], workspace: Workspace) -> list[Planned]:
     """Each cell with its estimate and its memory; reads the database where there is one."""
-    runs = timings.read(workspace.db)
-    known = {run.run: run.status for run in runs}
+    runs = timings.read_timings(workspace.db)
+    statuses = {run.run: run.status for run in runs}
     hardware = machine.hardware()
-    return [_prepared(cell, workspace, runs, known, hardware) for cell in cells]
+    return [_prepared(cell, workspace, runs, statuses, hardware) for cell in cells]
 
 
 def _prepared(
     cell: Cell,
     workspace: Workspace,
     runs: list[Timing],
-    known: dict[str, str],
+    statuses: dict[str, str],
     hardware: dict[str, Any],
 ) -> Planned:
     device, notes = _device(cell, hardware)
     on_cpu = not cell.resources["accelerator"] and machine.device() == "cpu"
-    shape = size.shape(cell.model, workspace.models)
+    shape = size.model_shape(cell.model, workspace.models)
     estimate = estimates.from_runs(cell, runs, hardware)
     if shape is None:
         notes.append(
@@ -120,9 +120,9 @@ def _prepared(
         notes += estimates.assumptions(cell, shape, device, hardware["cores"])
     fits, moments, problems, remedy = None, {}, [], None
     if shape and (device or on_cpu):
-        load = _load(cell, shape, workspace)
+        load = _memory_load(cell, shape, workspace)
         if device:
-            moments = {one.name: one.parts for one in memory.moments(load, device)}
+            moments = {moment.name: moment.parts for moment in memory.moments(load, device)}
             problems = memory.problems(load, device)
             remedy = memory.remedy(load, device)
         else:
@@ -130,7 +130,7 @@ def _prepared(
         fits = not problems
     return Planned(
         cell,
-        known.get(cell.id, "new"),
+        statuses.get(cell.id, "new"),
         stack_key(cell, workspace) or cell.id,
         *(estimate, fits, moments, problems, remedy, notes),
     )
@@ -143,13 +143,13 @@ def _device(cell: Cell, hardware: dict[str, Any]) -> tuple[Accelerator | None, l
         name = hardware["gpus"][0]
     if not name:
         return None, []
-    found = size.accelerator(name)
-    if found is None:
+    device = size.accelerator(name)
+    if device is None:
         return None, [f"nothing is known of an accelerator called {name}: no memory, no model"]
-    return found, [found.note] if found.note else []
+    return device, [device.note] if device.note else []
 
 
-def _load(cell: Cell, shape: Shape, workspace: Workspace) -> Load:
+def _memory_load(cell: Cell, shape: ModelShape, workspace: Workspace) -> Load:
     """What decides the cell's memory, as OpenRLHF will be told it."""
     flags = openrlhf_flags(cell, workspace)
     told = dict(itertools.pairwise(flags))
@@ -181,20 +181,31 @@ class Total:
 
 def total(planned: list[Planned]) -> Total:
     """What is still to come; cells of one group share a start of the stack."""
-    left = [one for one in planned if one.status != "finished"]
-    groups = {one.group: one for one in left}
-    finished = len(planned) - len(left)
-    if any(one.estimate is None for one in left):
-        return Total(len(planned), finished, None, None, None, len(groups))
+    coming = unfinished(planned)
+    finished, starts = len(planned) - len(coming), len({entry.group for entry in coming})
+    costs = _costs(coming)
+    if costs is None:
+        return Total(len(planned), finished, None, None, None, starts)
     charged = seconds = held = 0.0
-    for one in left:
-        estimate = one.estimate
-        start = estimate.start_up if groups.pop(one.group, None) else 0.0
+    started: set[str] = set()
+    for entry, estimate in zip(coming, costs, strict=True):
+        start = 0.0 if entry.group in started else estimate.start_up
+        started.add(entry.group)
         charged += estimate.gpu_hours
         seconds += estimate.seconds + start
         held += (estimate.seconds + start) * estimate.gpus
-    starts = len({one.group for one in left})
     return Total(len(planned), finished, charged, held / HOUR, seconds / HOUR, starts)
+
+
+def unfinished(planned: list[Planned]) -> list[Planned]:
+    """The cells that still cost something, in order."""
+    return [entry for entry in planned if entry.status != "finished"]
+
+
+def _costs(planned: list[Planned]) -> list[Estimate] | None:
+    """The estimate of each cell; None where one of them is not known."""
+    estimates = [entry.estimate for entry in planned if entry.estimate]
+    return estimates if len(estimates) == len(planned) else None
 
 
 def side_by_side(planned: list[Planned], gpus: int) -> float | None:
@@ -203,16 +214,17 @@ def side_by_side(planned: list[Planned], gpus: int) -> float | None:
     In the plan's order, a start of the stack for each cell, none passing another. None where a cost
     is not known, or a cell wants more than there are.
     """
-    left = [one.estimate for one in planned if one.status != "finished"]
-    if any(one is None or one.gpus > gpus for one in left):
+    costs = _costs(unfinished(planned))
+    if costs is None or any(cost.gpus > gpus for cost in costs):
         return None
-    now, free, running = 0.0, gpus, []
-    for one in left:
-        while free < one.gpus:
+    now, free = 0.0, gpus
+    running: list[tuple[float, int]] = []  # when it ends, the GPUs that it holds
+    for cost in costs:
+        while free < cost.gpus:
             now, released = heapq.heappop(running)
             free += released
-        free -= one.gpus
-        heapq.heappush(running, (now + one.seconds + one.start_up, one.gpus))
+        free -= cost.gpus
+        heapq.heappush(running, (now + cost.seconds + cost.start_up, cost.gpus))
     return max((end for end, _ in running), default=now) / HOUR
 
 
@@ -221,19 +233,19 @@ def as_json(
 ) -> dict[str, Any]:
     """Everything that `show` shows, for other programs; infinite settings are the text "inf"."""
     beside = {"side_by_side_hours": side_by_side(planned, gpus)} if gpus else {}
-    cells = [one.cell for one in planned]
+    cells = [entry.cell for entry in planned]
     return {
         "matrix": cells[0].matrix,
         "file": str(path),
-        "cells": [_cell_json(one, workspace) for one in planned],
+        "cells": [_cell_json(entry, workspace) for entry in planned],
         "total": asdict(total(planned)) | beside,
         "differences": differences(cells),
         "warnings": warnings(cells),
     }
 
 
-def _cell_json(one: Planned, workspace: Workspace) -> dict[str, Any]:
-    cell, estimate = one.cell, one.estimate
+def _cell_json(entry: Planned, workspace: Workspace) -> dict[str, Any]:
+    cell, estimate = entry.cell, entry.estimate
     numbers = {}
     if estimate:
         numbers = asdict(estimate) | {
@@ -242,19 +254,19 @@ def _cell_json(one: Planned, workspace: Workspace) -> dict[str, Any]:
         }
     return {
         "id": cell.id,
-        "status": one.status,
+        "status": entry.status,
         **{
             name: getattr(cell, name)
             for name in ("arm", "algorithm", "model", "seed", "budget", "resources")
         },
-        "settings": finite(cell.settings),
+        "settings": as_stored(cell.settings),
         "estimate": numbers or None,
         "memory": {
-            "fits": one.fits,
-            "gib": one.moments,
-            "problems": one.problems,
-            "try": one.remedy,
+            "fits": entry.fits,
+            "gib": entry.moments,
+            "problems": entry.problems,
+            "try": entry.remedy,
         },
-        "notes": one.notes,
+        "notes": entry.notes,
         "command": command(cell, workspace),
     }

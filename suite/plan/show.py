@@ -10,7 +10,15 @@ from rich.table import Table
 
 from suite.matrix.cell import Cell
 from suite.metrics import SECONDS_PER_HOUR as HOUR
-from suite.plan.plan import Planned, command, differences, side_by_side, total, warnings
+from suite.plan.plan import (
+    Planned,
+    command,
+    differences,
+    side_by_side,
+    total,
+    unfinished,
+    warnings,
+)
 from suite.text import compact, duration
 from suite.workspace import Workspace
 
@@ -24,7 +32,7 @@ def show(
     gpus: int | None = None,
 ) -> None:
     """The plan on the terminal; commands unwrapped, so that they can be copied."""
-    cells = [one.cell for one in planned]
+    cells = [entry.cell for entry in planned]
     console.print(_table(path, planned))
     for line in [*_total_lines(planned), *_beside_lines(planned, gpus), *_memory_lines(planned)]:
         console.print(line, markup=False, highlight=False)
@@ -44,17 +52,17 @@ def show(
 
 
 def _table(path: Path, planned: list[Planned]) -> Table:
-    cells = [one.cell for one in planned]
+    cells = [entry.cell for entry in planned]
     table = Table(title=f"{path}: {len(cells)} cells, {total_text(cells)} in all")
     table.add_column("cell", no_wrap=True)
     for column in ("arm", "algorithm", "settings", "model", "seed", "budget", "GPUs"):
         table.add_column(column, overflow="fold")
     for column in ("steps", "GPU-hours", "wall time", "memory"):
         table.add_column(column, justify="right")
-    for one in planned:
-        cell, estimate = one.cell, one.estimate
+    for entry in planned:
+        cell, estimate = entry.cell, entry.estimate
         cost = ["?", "?", "?"]
-        if one.status == "finished":
+        if entry.status == "finished":
             cost = ["finished", "", ""]
         elif estimate:
             wall = duration(estimate.seconds + estimate.start_up)
@@ -69,7 +77,7 @@ def _table(path: Path, planned: list[Planned]) -> Table:
             budget_text(cell.budget),
             str(cell.resources["gpus"]),
             *cost,
-            {None: "?", True: "fits", False: "does not fit"}[one.fits],
+            {None: "?", True: "fits", False: "does not fit"}[entry.fits],
         )
     return table
 
@@ -80,7 +88,7 @@ def _total_lines(planned: list[Planned]) -> list[str]:
     if summed.finished == summed.cells:
         return ["Every cell is finished: nothing is left to spend."]
     done = f" ({summed.finished} of {summed.cells} cells are finished)" if summed.finished else ""
-    if summed.hours is None:
+    if summed.gpu_hours is None or summed.held_gpu_hours is None or summed.hours is None:
         lines = [f"Estimated: the cost of at least one cell is not known{done}."]
     else:
         starts = f"{summed.starts} start{'s' * (summed.starts != 1)} of the stack"
@@ -89,16 +97,16 @@ def _total_lines(planned: list[Planned]) -> list[str]:
             f"{compact(summed.held_gpu_hours)} held (with evaluation, checkpoints and {starts}), "
             f"{duration(summed.hours * HOUR)} of wall time{done}."
         ]
-    left = [one for one in planned if one.status != "finished"]
+    coming = unfinished(planned)
     by_basis: dict[str, list[str]] = {}
-    for one in left:
-        if one.estimate:
+    for entry in coming:
+        if entry.estimate:
             label = {"measured": "Measured", "model": "A model, not a measurement"}
-            text = f"{label[one.estimate.source]}: {one.estimate.basis}"
-            by_basis.setdefault(text, []).append(one.cell.arm)
+            text = f"{label[entry.estimate.source]}: {entry.estimate.basis}"
+            by_basis.setdefault(text, []).append(entry.cell.arm)
     for text, arms in by_basis.items():
         lines.append(f"  {text} (for {', '.join(dict.fromkeys(arms))}).")
-    notes = dict.fromkeys(note for one in left for note in one.notes)
+    notes = dict.fromkeys(note for entry in coming for note in entry.notes)
     return [*lines, *(f"    {note}" for note in notes)]
 
 
@@ -106,7 +114,7 @@ def _beside_lines(planned: list[Planned], gpus: int | None) -> list[str]:
     """How long it takes where cells run side by side; what does not fit there."""
     if not gpus:
         return []
-    large = {one.cell.arm for one in planned if one.cell.resources["gpus"] > gpus}
+    large = {entry.cell.arm for entry in planned if entry.cell.resources["gpus"] > gpus}
     if large:
         return [f"{', '.join(sorted(large))}: more GPUs are asked for than {gpus}."]
     hours = side_by_side(planned, gpus)
@@ -118,15 +126,15 @@ def _beside_lines(planned: list[Planned], gpus: int | None) -> list[str]:
 def _memory_lines(planned: list[Planned]) -> list[str]:
     """A line for each way in which cells do not fit, with what to try."""
     arms: dict[str, list[str]] = {}
-    for one in planned:
-        if one.problems:
+    for entry in planned:
+        if entry.problems:
             tried = "; no setting was found with which it fits"
-            if one.remedy:
-                tried = "; try " + ", ".join(f"{k}: {_yaml(v)}" for k, v in one.remedy.items())
-            elif not one.moments:
+            if entry.remedy:
+                tried = "; try " + ", ".join(f"{k}: {_yaml(v)}" for k, v in entry.remedy.items())
+            elif not entry.moments:
                 tried = "; try a smaller model or a machine with more memory"
-            line = "does not fit: " + "; ".join(one.problems) + tried
-            arms.setdefault(line, []).append(one.cell.arm)
+            line = "does not fit: " + "; ".join(entry.problems) + tried
+            arms.setdefault(line, []).append(entry.cell.arm)
     return [f"{', '.join(dict.fromkeys(names))}: {line}" for line, names in arms.items()]
 
 

@@ -21,7 +21,7 @@ GIB = 2**30
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelShape:
     """A decoder with gated MLPs; `keys` is the width of the keys (and of the values) of a layer."""
 
     parameters: float
@@ -33,19 +33,19 @@ class Shape:
     source: str
 
 
-def shape(model: str, models: Path) -> Shape | None:
+def model_shape(model: str, models: Path) -> ModelShape | None:
     """The shape of a model that a matrix names; `models` is where the embedded one lies.
 
     None when neither a configuration nor a size in the name is at hand.
     """
     for folder in (Path(sources.model_path(model, models)), _cached(model)):
-        if folder and (found := _configured(folder / "config.json")):
-            return found
+        if folder and (shape := _configured(folder / "config.json")):
+            return shape
     if model == sources.EMBEDDED_MODEL:
         from benchmarks.arithmetic.recipe import RECIPE as recipe
 
         dense = 4 * recipe.hidden**2 + 3 * recipe.hidden * recipe.intermediate
-        return Shape(
+        return ModelShape(
             float(recipe.layers * dense),
             *(recipe.layers, recipe.hidden, recipe.intermediate, recipe.hidden, 0),
             "its recipe (not built yet)",
@@ -53,7 +53,7 @@ def shape(model: str, models: Path) -> Shape | None:
     return _named(Path(model).name)
 
 
-def _configured(path: Path) -> Shape | None:
+def _configured(path: Path) -> ModelShape | None:
     """From a Hugging Face configuration of a dense decoder (Llama, Qwen, Mistral, ...)."""
     try:
         config = json.loads(path.read_text())
@@ -69,10 +69,10 @@ def _configured(path: Path) -> Shape | None:
     layer = 2 * hidden * queries + 2 * hidden * keys + 3 * hidden * inner
     tables = 1 if config.get("tie_word_embeddings") else 2
     parameters = float(layers * layer + tables * vocabulary * hidden)
-    return Shape(parameters, layers, hidden, inner, keys, vocabulary, "its config.json")
+    return ModelShape(parameters, layers, hidden, inner, keys, vocabulary, "its config.json")
 
 
-def _named(name: str) -> Shape | None:
+def _named(name: str) -> ModelShape | None:
     """From "7B" or "350M" in a name, the largest where there are several."""
     sizes = re.findall(r"(?<![\d.])(\d+(?:\.\d+)?)([BbMm])(?![A-Za-z])", name)
     if not sizes:
@@ -83,7 +83,7 @@ def _named(name: str) -> Shape | None:
     text = (
         f"the size in its name; {layers} layers of {hidden} and {TYPICAL_VOCABULARY} tokens assumed"
     )
-    return Shape(parameters, layers, hidden, hidden * 8 // 3, hidden, TYPICAL_VOCABULARY, text)
+    return ModelShape(parameters, layers, hidden, hidden * 8 // 3, hidden, TYPICAL_VOCABULARY, text)
 
 
 def _cached(model: str) -> Path | None:
@@ -145,8 +145,8 @@ def accelerator(name: str) -> Accelerator | None:
         return None
     kinds = _CHIPS[chip]
     size = re.search(r"(\d+)\s*GI?B", name.upper())
-    wanted = float(size.group(1)) if size else kinds[0][0]
-    memory, flops, bandwidth = min(kinds, key=lambda kind: abs(kind[0] - wanted))
+    named = float(size.group(1)) if size else kinds[0][0]
+    memory, flops, bandwidth = min(kinds, key=lambda kind: abs(kind[0] - named))
     note = ""
     if len(kinds) > 1 and not size:
         sizes = " or ".join(f"{kind[0]:g}" for kind in kinds)

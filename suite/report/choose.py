@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from suite.lab.outcome import names as lab_experiments
+from suite.lab.outcome import experiment_names
 from suite.matrix.cell import EVALUATION, Cell
 from suite.report import equal_cost, scorecard
 from suite.report.details import details
@@ -32,7 +32,7 @@ def tables_of(
         MatrixError: something is wrong with the file of published numbers.
     """
     db = workspace.db
-    in_lab = lab_experiments(db)
+    in_lab = experiment_names(db)
     if name in in_lab:
         raise ValueError(f"{name!r} is an experiment of the lab: `suite lab {name}`")
     trained, outside = matrices(db)

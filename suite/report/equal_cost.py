@@ -66,7 +66,7 @@ def reports(db: Path, matrix: str, unit: str | None = None) -> list[Report]:
                 "SELECT run, arm FROM matrix_runs WHERE matrix = ? ORDER BY position", [matrix]
             ).fetchall()
         )
-    runs = {timing.run: timing for timing in timings.read(db, matrix)}
+    runs = {timing.run: timing for timing in timings.read_timings(db, matrix)}
     traced = [replace(runs[run], arm=arm) for run, arm in arms.items() if run in runs]
     for model in dict.fromkeys(timing.model for timing in traced):
         tables.append(phases(matrix, [timing for timing in traced if timing.model == model]))

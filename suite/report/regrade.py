@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.audit import Audit, false_positives
 from benchmarks.grading import Grader, extract
-from benchmarks.sampling import LETTERS, digest, read_benchmark
+from benchmarks.sampling import LETTERS, read_benchmark, response_digest
 from suite import machine
 from suite.matrix.cell import Cell
 from suite.report.table import Entry, Report, Worded, column
@@ -60,7 +60,7 @@ def regrade(workspace: Workspace, run: str) -> Regraded:
         }
     regraded = Regraded()
     with Grader() as grader:
-        for part in _parts(responses.read(folder)):
+        for part in _parts(responses.read_responses(folder)):
             pairs = [(golds[r["benchmark"], r["problem"]], t) for r in part for t in r["texts"]]
             verdicts = iter(grader.grade(pairs))
             for row in part:
@@ -78,7 +78,7 @@ def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
     """
     golds = _golds(run, workspace)
     answered: dict[str, dict[tuple[str, str], None]] = {}  # (problem, answer), each once, in order
-    for batch in responses.read(workspace.cell(run)):
+    for batch in responses.read_responses(workspace.cell(run)):
         mine = answered.setdefault(batch["benchmark"], {})
         answers = filter(None, map(extract, batch["texts"]))
         mine |= {(batch["problem"], f"<answer>{answer}</answer>"): None for answer in answers}
@@ -158,7 +158,7 @@ def _compare(
         | {
             "verdicts": verdicts,
             "answers": [verdict.answer for verdict in mine],
-            "digests": [digest(text) for text in texts],
+            "digests": [response_digest(text) for text in texts],
         }
     )
 

@@ -61,9 +61,9 @@ def only_conductor(workspace: Workspace) -> Iterator[None]:
         while not _locked(file, fcntl.LOCK_EX):
             if working := conductor_of(workspace):
                 host, pid = working
-                where = "" if host == socket.gethostname() else f" on {host}"
+                on_host = "" if host == socket.gethostname() else f" on {host}"
                 raise Busy(
-                    f"process {pid}{where} is already running cells of {workspace.db}: "
+                    f"process {pid}{on_host} is already running cells of {workspace.db}: "
                     "wait for it, `suite stop` it, or use another --db"
                 )
             time.sleep(LOOK_SECONDS)  # somebody was only asking who works

@@ -36,7 +36,7 @@ class Responses:
                 raise OSError(f"disk full: {self._path} has only a part of a record")
 
 
-def read(folder: Path) -> Iterator[dict[str, Any]]:
+def read_responses(folder: Path) -> Iterator[dict[str, Any]]:
     """Every batch of a cell once, as the last attempt wrote it: its key and "texts".
 
     A torn end of a file is left out.

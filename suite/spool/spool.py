@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from suite.workspace import whole_file
+
 _NAME = re.compile(r"attempt-(\d+)\.jsonl$")
 _LEASE = "lease"
 
@@ -24,9 +26,8 @@ class Fenced(RuntimeError):
 
 def write_lease(cell_folder: Path, attempt: int) -> None:
     """From now on only this attempt at the cell may write."""
-    partial = cell_folder / f"{_LEASE}.{os.getpid()}"
-    partial.write_text(str(attempt))
-    partial.rename(cell_folder / _LEASE)
+    with whole_file(cell_folder / _LEASE) as lease:
+        lease.write_text(str(attempt))
 
 
 def check_lease(cell_folder: Path, attempt: int) -> None:
@@ -78,8 +79,11 @@ def attempts(cell_folder: Path) -> list[tuple[int, Path]]:
     """(attempt number, file) of each attempt at a cell, in order; none before the first."""
     if not cell_folder.is_dir():
         return []
-    found = [(int(m.group(1)), p) for p in cell_folder.iterdir() if (m := _NAME.search(p.name))]
-    return sorted(found)
+    return sorted(
+        (int(match.group(1)), path)
+        for path in cell_folder.iterdir()
+        if (match := _NAME.search(path.name))
+    )
 
 
 def next_attempt(cell_folder: Path) -> int:
@@ -94,12 +98,12 @@ def path_of(cell_folder: Path, attempt: int) -> Path:
 
 def largest(path: Path, name: str) -> float:
     """The largest number of that name on any complete line; 0 if none has one."""
-    found, offset, end = 0.0, 0, -1
+    highest, offset, end = 0.0, 0, -1
     while offset != end:
         end = offset
         rows, offset = read_from(path, end)
-        found = max([found, *(row[name] for row in rows if name in row)])
-    return found
+        highest = max([highest, *(row[name] for row in rows if name in row)])
+    return highest
 
 
 def read_from(path: Path, offset: int, limit: int = 8 << 20) -> tuple[list[dict[str, Any]], int]:

@@ -1,10 +1,10 @@
 """The statistics behind every reported number, under one roof.
 
 Small pure functions on arrays, numpy and scipy only, the random generator always passed in; each
-cites its source and says where it departs from it. They live in `suite.statistics`: what n samples
-say of k (`passk`), intervals (`intervals`), arms against each other (`comparison`), and pass@k
-beyond the samples drawn, an estimate (`prediction`). Left out: rliable (its 1.2 ignores the random
-state it is given).
+cites its source and says where it departs from it. They live in the files beside this one: what n
+samples say of k (`passk`), intervals (`intervals`), arms against each other (`comparison`), and
+pass@k beyond the samples drawn, an estimate (`prediction`). Left out: rliable (its 1.2 ignores the
+random state it is given).
 """
 
 from suite.stats.comparison import (

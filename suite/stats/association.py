@@ -30,9 +30,10 @@ def spearman(x: ArrayLike, y: ArrayLike, given: ArrayLike | None = None) -> NDAr
 
 def _correlation(x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
     """Pearson's, of the ranks."""
-    ranks = [rankdata(v, axis=-1) for v in (x, y)]
-    x, y = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
-    return (x * y).sum(axis=-1) / np.sqrt((x**2).sum(axis=-1) * (y**2).sum(axis=-1))
+    ranks = [rankdata(values, axis=-1) for values in (x, y)]
+    x_gap, y_gap = (rank - rank.mean(axis=-1, keepdims=True) for rank in ranks)
+    variances = (x_gap**2).sum(axis=-1) * (y_gap**2).sum(axis=-1)
+    return (x_gap * y_gap).sum(axis=-1) / np.sqrt(variances)
 
 
 def spearman_interval(

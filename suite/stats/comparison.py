@@ -16,6 +16,7 @@ from suite.stats.intervals import (
     Interval,
     Spread,
     above,
+    check_bootstrap,
     paired,
     resampled_means,
     spread,
@@ -92,8 +93,7 @@ def compare_arms(
     arms = [arm for arm in scores if arm != reference]
     if not arms:
         raise ValueError(f"nothing to compare with {reference!r}")
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"need 0 < level < 1 and resamples ≥ 1, not {level} and {resamples}")
+    check_bootstrap(level, resamples)
     together = 1 - (1 - level) / len(arms)
     differences = [paired(scores[arm], scores[reference], clusters) for arm in arms]
     spreads = [spread(*difference) for difference in differences]
@@ -101,13 +101,13 @@ def compare_arms(
         max(_t_test(measured), _sign_flips(*pair, rng))
         for measured, pair in zip(spreads, differences, strict=True)
     ]
-    found = []
+    comparisons = []
     for arm, (difference_SP, cluster_P), measured, p, adjusted in zip(
         arms, differences, spreads, p_values, holm(p_values), strict=True
     ):
         means_R = resampled_means(difference_SP, rng, resamples, cluster_P)
         low, high = np.clip(stretched(means_R, measured, together), -1, 1)
-        found.append(
+        comparisons.append(
             Comparison(
                 arm=arm,
                 reference=reference,
@@ -124,7 +124,7 @@ def compare_arms(
                 level=level,
             )
         )
-    return found
+    return comparisons
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -199,9 +199,8 @@ def interquartile_interval(
 
     Raises ValueError when scores are not two-dimensional, empty or not finite.
     """
-    scores_RB = _table(scores, "scores")
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(f"need 0 < level < 1 and resamples ≥ 1, not {level} and {resamples}")
+    scores_RB = _score_table(scores, "scores")
+    check_bootstrap(level, resamples)
     runs, benchmarks = scores_RB.shape
     draws = rng.integers(runs, size=(resamples, runs, benchmarks))
     drawn = np.sort(scores_RB[draws, np.arange(benchmarks)].reshape(resamples, -1), axis=1)
@@ -220,7 +219,7 @@ def probability_of_improvement(a: ArrayLike, b: ArrayLike) -> float:
 
     Raises ValueError when the benchmarks differ in number, or as `interquartile_interval`.
     """
-    a_RB, b_RB = _table(a, "a"), _table(b, "b")
+    a_RB, b_RB = _score_table(a, "a"), _score_table(b, "b")
     if a_RB.shape[1] != b_RB.shape[1]:
         raise ValueError(f"a has {a_RB.shape[1]} benchmarks, b has {b_RB.shape[1]}")
     return float((np.sign(a_RB[:, None] - b_RB[None]) / 2 + 0.5).mean())
@@ -258,7 +257,7 @@ def _sign_flips(
     return (hits + 1) / (FLIPS + 1)
 
 
-def _table(values: ArrayLike, name: str) -> NDArray[np.float64]:
+def _score_table(values: ArrayLike, name: str) -> NDArray[np.float64]:
     table = np.asarray(values, dtype=np.float64)
     if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
         raise ValueError(f"{name} must be finite scores [runs, benchmarks], not {table.shape}")

@@ -20,10 +20,11 @@ PARAMETERS = 3  # of the saturating curve: R0 is measured, not fitted
 SPARE = 2  # points beyond the parameters, without which a fit says nothing about its own error
 REACH = 100.0  # C_mid is looked for from the first cost / REACH to the last one * REACH
 EXPONENTS = (0.2, 8.0)  # B is looked for between these
+GRID = (120, 40)  # values of C_mid and of B that are tried, evenly in their logarithms
 
 
-def score_at(cost: ArrayLike, scores: ArrayLike, wanted: float) -> NDArray[np.float64]:
-    """The scores at the cost `wanted`, in a straight line between the points around it.
+def score_at(cost: ArrayLike, scores: ArrayLike, at_cost: float) -> NDArray[np.float64]:
+    """The scores at the cost `at_cost`, in a straight line between the points around it.
 
     cost: [C] increasing; scores: [C, ...]. The result has the shape of one point. Before the first
     point and after the last one a score stays what it is there.
@@ -31,7 +32,7 @@ def score_at(cost: ArrayLike, scores: ArrayLike, wanted: float) -> NDArray[np.fl
     Raises ValueError when the costs fall or their number is not that of the scores.
     """
     cost_C, scores_C = _curve(cost, scores)
-    position = np.interp(wanted, cost_C, np.arange(len(cost_C)))
+    position = np.interp(at_cost, cost_C, np.arange(len(cost_C)))
     before = int(position)
     after = min(before + 1, len(cost_C) - 1)
     share = position - before
@@ -50,12 +51,12 @@ def cost_to(cost: ArrayLike, score: ArrayLike, goal: float) -> float:
     reached = np.flatnonzero(score_C >= goal)
     if not len(reached):
         return float("inf")
-    first = reached[0]
-    if first == 0:
+    after = reached[0]
+    if after == 0:
         return float(cost_C[0])
-    low, high = score_C[first - 1], score_C[first]
-    share = (goal - low) / (high - low)
-    return float(cost_C[first - 1] + share * (cost_C[first] - cost_C[first - 1]))
+    before = after - 1
+    share = (goal - score_C[before]) / (score_C[after] - score_C[before])
+    return float(cost_C[before] + share * (cost_C[after] - cost_C[before]))
 
 
 def mean_over_cost(cost: ArrayLike, scores: ArrayLike, until: float) -> NDArray[np.float64]:
@@ -116,7 +117,10 @@ def fit_saturation(
         raise ValueError("every point after the base model's must have cost something")
     rise_C = score_C - start
     bounds = np.array([np.log([cost_C[0] / REACH, cost_C[-1] * REACH]), np.log(EXPONENTS)])
-    grid = np.meshgrid(np.linspace(*bounds[0], 120), np.linspace(*bounds[1], 40), indexing="ij")
+    middles, exponents = (
+        np.linspace(low, high, n) for (low, high), n in zip(bounds, GRID, strict=True)
+    )
+    grid = np.meshgrid(middles, exponents, indexing="ij")
     middle_G, exponent_G = (axis.ravel() for axis in grid)
     gone_GC = _gone(cost_C, middle_G[:, None], np.exp(exponent_G)[:, None])
     height_G = _height(gone_GC, rise_C, start)

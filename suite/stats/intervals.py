@@ -110,7 +110,7 @@ def hierarchical_interval(
     scores_SP = _scores(scores, "scores", dimensions=(2,))
     if scores_SP.min() < 0 or scores_SP.max() > 1:
         raise ValueError("scores must lie in [0, 1]")
-    _check_bootstrap(level, resamples)
+    check_bootstrap(level, resamples)
     measured = spread(scores_SP)
     rare = effective_count(scores_SP.mean(axis=0))
     guard = float(np.clip((MANY - rare) / (MANY - FEW), 0, 1))
@@ -135,7 +135,7 @@ def sampling_interval(n: ArrayLike, c: ArrayLike, *, level: float = 0.95) -> Int
     Raises ValueError when some n < 1, c < 0 or c > n, on fractions, or without problems.
     """
     mean = float(_scores(mean_at_n(n, c), "c / n", dimensions=(1,)).mean())
-    _check_bootstrap(level, 1)
+    check_bootstrap(level, 1)
     n_P = np.asarray(n, dtype=np.float64)
     rate_P = (np.asarray(c) + 0.5) / (n_P + 1)
     variance = (rate_P * (1 - rate_P) / n_P).mean() / rate_P.size
@@ -171,7 +171,7 @@ def paired_bootstrap(
     Raises ValueError on unequal shapes, empty, not finite, or wrongly shaped input.
     """
     difference_SP, labels = paired(a, b, clusters)
-    _check_bootstrap(level, resamples)
+    check_bootstrap(level, resamples)
     differences_R = resampled_means(difference_SP, rng, resamples, labels)
     tail = (1 - level) / 2
     low, high = np.quantile(differences_R, [tail, 1 - tail])
@@ -264,7 +264,7 @@ def resampled_means(
 def stretched(means_R: NDArray[np.float64], measured: Spread, level: float) -> NDArray[np.float64]:
     """Low and high bootstrap quantile, as far from the mean as Student's t on the same error."""
     tail = (1 - level) / 2
-    quantiles = np.quantile(means_R, [tail, 1 - tail])
+    quantiles = np.asarray(np.quantile(means_R, [tail, 1 - tail]), dtype=np.float64)
     width = means_R.std() * special.ndtri(1 - tail)
     if width == 0:
         return quantiles
@@ -312,6 +312,7 @@ def _scores(values: ArrayLike, name: str, dimensions: tuple[int, ...]) -> NDArra
     return scores
 
 
-def _check_bootstrap(level: float, resamples: int) -> None:
+def check_bootstrap(level: float, resamples: int) -> None:
+    """Raises ValueError unless a bootstrap can be made of them."""
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(f"need 0 < level < 1 and resamples ≥ 1, not {level} and {resamples}")

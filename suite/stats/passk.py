@@ -6,6 +6,7 @@ form, whose cost grows with k³: it is drawn instead, the generator passed in.
 """
 
 import operator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,20 +40,22 @@ def pass_curve(n: ArrayLike, c: ArrayLike, ks: ArrayLike | None = None) -> NDArr
     Raises ValueError as `pass_at_k` does, for any of the ks.
     """
     smallest = int(np.min(_whole(n, "n"), initial=np.iinfo(np.int64).max))
-    wanted = np.arange(1, smallest + 1) if ks is None else np.atleast_1d(_whole(ks, "ks"))
-    if wanted.ndim != 1 or wanted.size == 0:
+    ks_K = np.arange(1, smallest + 1) if ks is None else np.atleast_1d(_whole(ks, "ks"))
+    if ks_K.ndim != 1 or ks_K.size == 0:
         raise ValueError("ks must be a list of at least one k")
 
     def curve(n: int, c: int) -> NDArray[np.float64]:
-        left = n - np.arange(wanted.max())  # samples still to draw from before each draw
-        wrong = np.maximum(left - c, 0)
+        samples = n - np.arange(ks_K.max())  # still to draw from before each draw
+        wrong = np.maximum(samples - c, 0)
         with np.errstate(divide="ignore"):  # log 0: no wrong sample is left
             factors = np.where(
-                2 * c > left, np.log(wrong / left), np.log1p(-np.minimum(c, left) / left)
+                2 * c > samples,
+                np.log(wrong / samples),
+                np.log1p(-np.minimum(c, samples) / samples),
             )
-        return -np.expm1(np.cumsum(factors))[wanted - 1]
+        return -np.expm1(np.cumsum(factors))[ks_K - 1]
 
-    return _of_each_pair(n, c, wanted, curve)
+    return _of_each_pair(n, c, ks_K, curve)
 
 
 def pass_hat_k(n: ArrayLike, c: ArrayLike, k: int) -> NDArray[np.float64]:
@@ -133,7 +136,9 @@ def _log_none(n: int, c: int, k: int) -> float:
     return float(np.log1p(-k / np.arange(n - c + 1, n + 1)).sum())
 
 
-def _of_each_pair(n: ArrayLike, c: ArrayLike, ks: ArrayLike, values_of) -> NDArray[np.float64]:
+def _of_each_pair(
+    n: ArrayLike, c: ArrayLike, ks: ArrayLike, values_of: Callable[[int, int], ArrayLike]
+) -> NDArray[np.float64]:
     """values_of(n, c), an array over ks, for each entry; equal pairs are computed once."""
     n_P, c_P = np.broadcast_arrays(_whole(n, "n"), _whole(c, "c"))
     if np.min(ks) < 1:
@@ -142,16 +147,17 @@ def _of_each_pair(n: ArrayLike, c: ArrayLike, ks: ArrayLike, values_of) -> NDArr
         raise ValueError(f"k = {np.max(ks)} needs as many samples a problem; one has {n_P.min()}")
     if np.any((c_P < 0) | (c_P > n_P)):
         raise ValueError("the number correct, c, must lie between 0 and n")
-    pairs, where = np.unique(
+    pairs, pair_P = np.unique(
         np.stack([n_P.ravel(), c_P.ravel()], axis=1), axis=0, return_inverse=True
     )
     values = np.array([values_of(int(n), int(c)) for n, c in pairs], dtype=np.float64)
-    return values.reshape(len(pairs), np.size(ks))[where.ravel()].reshape(*n_P.shape, np.size(ks))
+    return values.reshape(len(pairs), np.size(ks))[pair_P.ravel()].reshape(*n_P.shape, np.size(ks))
 
 
 def _whole(values: ArrayLike, name: str) -> NDArray[np.int64]:
     array = np.asarray(values)
-    whole = array.astype(np.int64) if array.dtype.kind in "iuf" and np.isfinite(array).all() else 0
-    if array.dtype.kind not in "iuf" or np.any(whole != array):
-        raise ValueError(f"{name} must hold whole numbers")
-    return whole
+    if array.dtype.kind in "iuf" and np.isfinite(array).all():
+        whole = array.astype(np.int64)
+        if np.all(whole == array):
+            return whole
+    raise ValueError(f"{name} must hold whole numbers")

@@ -91,8 +91,8 @@ def predict_pass_at_k(
     if not 0 < level < 1 or draws < 1:
         raise ValueError(f"need 0 < level < 1 and draws ≥ 1, not {level} and {draws}")
     right_G, wrong_G = (x.ravel() for x in np.meshgrid(RIGHT, WRONG, indexing="ij"))
-    chosen = rng.choice(len(right_G), size=draws, p=_posterior(n_P, c_P, right_G, wrong_G))
-    right_D, wrong_D = right_G[chosen], wrong_G[chosen]
+    point_D = rng.choice(len(right_G), size=draws, p=_posterior(n_P, c_P, right_G, wrong_G))
+    right_D, wrong_D = right_G[point_D], wrong_G[point_D]
     rate_DP = rng.beta(right_D[:, None] + c_P, wrong_D[:, None] + n_P - c_P)
     with np.errstate(divide="ignore"):  # a rate that rounds to 1
         pass_DP = -np.expm1(k * np.log1p(-rate_DP))

@@ -8,12 +8,10 @@ part of it.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -21,6 +19,7 @@ import duckdb
 from suite.spool import spool
 from suite.spool.lock import only_conductor
 from suite.store import slim
+from suite.store.merging import Merged
 from suite.store.migrations import (
     KEYS,
     MIGRATIONS,
@@ -34,17 +33,7 @@ from suite.store.migrations import (
 )
 from suite.store.store import Store, connect
 from suite.text import as_sql
-from suite.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Merged:
-    """How many runs were new, took the place of ours, or were left out because ours is as far."""
-
-    added: int
-    replaced: int
-    kept: int
-
+from suite.workspace import Workspace, whole_file
 
 # check ---------------------------------------------------------------------------------------
 
@@ -61,16 +50,20 @@ def check(workspace: Workspace) -> list[str]:
     with connect(workspace.db) as db:
         for table in TABLES:  # every block is read once, and its checksum compared
             db.execute(f"SELECT bit_xor(hash(t)) FROM data.{table} t").fetchall()
-        found = [*_doubled(db), *_orphans(db), *_disagreeing(db)]
-        return [*found, *_beyond_their_files(db, workspace)]
+        inside = [*_doubled(db), *_orphans(db), *_disagreeing(db)]
+        return [*inside, *_beyond_their_files(db, workspace)]
 
 
 def _missing(path: Path) -> str:
     """What is to be done with a database of an earlier version; "" for one of today's."""
     with connect(path) as db:
         missing = lacking(db)
-    said = f"{path} was made by an earlier version, without {', '.join(missing)}"
-    return f"{said}: `suite db compact` updates it" if missing else ""
+    if not missing:
+        return ""
+    return (
+        f"{path} was made by an earlier version, without {', '.join(missing)}: "
+        "`suite db compact` updates it"
+    )
 
 
 def _doubled(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -81,8 +74,8 @@ def _doubled(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
                 HAVING count(*) > 1 ORDER BY ALL LIMIT 3"""
         ).fetchall()
         for *values, count in rows:
-            where = ", ".join(f"{n} {v}" for n, v in zip(key, values, strict=True))
-            yield f"{table}: {where} is there {count} times"
+            row = ", ".join(f"{n} {v}" for n, v in zip(key, values, strict=True))
+            yield f"{table}: {row} is there {count} times"
 
 
 def _orphans(db: duckdb.DuckDBPyConnection) -> Iterator[str]:
@@ -152,7 +145,7 @@ def compact(workspace: Workspace) -> tuple[int, int]:
                 db.execute(f"INSERT INTO data.{table} FROM old.data.{table} ORDER BY {by}")
             db.execute("DETACH old")
             db.close()
-            os.replace(new, store.private)
+            new.replace(store.private)
         Store(workspace).close()
     return before, workspace.db.stat().st_size
 
@@ -173,23 +166,17 @@ def export(db: Path, folder: Path, only_counts: bool = False) -> int:
         raise ValueError(f"{folder} exists already")
     if missing := _missing(db):
         raise ValueError(missing)
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     rows = 0
-    with connect(db) as connection:
-        partial.mkdir(parents=True)
-        try:
-            for table in ("migrations", *TABLES):
-                by = "name" if table == "migrations" else order(table)
-                path = as_sql(partial / f"{table}.parquet")
-                kept = slim.rows(table) if only_counts else f"SELECT * FROM data.{table}"
-                (count,) = connection.execute(
-                    f"""COPY ({kept} ORDER BY {by})
-                          TO {path} (FORMAT parquet, COMPRESSION zstd)"""
-                ).fetchone()
-                rows += count
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+    with connect(db) as connection, whole_file(folder) as partial:
+        partial.mkdir()
+        for table in ("migrations", *TABLES):
+            by = "name" if table == "migrations" else order(table)
+            path = as_sql(partial / f"{table}.parquet")
+            query = slim.rows(table) if only_counts else f"SELECT * FROM data.{table}"
+            ((count,),) = connection.execute(
+                f"COPY ({query} ORDER BY {by}) TO {path} (FORMAT parquet, COMPRESSION zstd)"
+            ).fetchall()
+            rows += count
     return rows
 
 
@@ -207,10 +194,9 @@ def merge(workspace: Workspace, source: Path) -> Merged:
         _stage(source, staged)
         store = Store(workspace)
         try:
-            added, replaced, kept = store.merge(staged)
+            return store.merge(staged)
         finally:
             store.close()
-    return Merged(added, replaced, kept)
 
 
 def _stage(source: Path, staged: Path) -> None:
@@ -219,7 +205,7 @@ def _stage(source: Path, staged: Path) -> None:
         if not (source / "migrations.parquet").is_file():
             raise ValueError(f"{source} is no export: it has no migrations.parquet")
         with connect(staged, read_only=False) as db:
-            _load(db, source)
+            _load_export(db, source)
             migrate(db)
         return
     try:
@@ -232,7 +218,7 @@ def _stage(source: Path, staged: Path) -> None:
         migrate(db)
 
 
-def _load(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
+def _load_export(db: duckdb.DuckDBPyConnection, folder: Path) -> None:
     """The tables of an export as its version had them."""
     names = db.read_parquet(str(folder / "migrations.parquet")).order("name").fetchall()
     done = [name for (name,) in names]

@@ -72,31 +72,35 @@ class Intake:
     def _take_evaluated(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
         """An evaluation point is complete: store its cost and its scores with intervals."""
         for row in rows:
-            where = [run, row["step"], row["fraction"]]
+            point = [run, row["step"], row["fraction"]]
             for table in ("points", "scores"):
                 self._db.execute(
-                    f"DELETE FROM data.{table} WHERE run = ? AND step = ? AND fraction = ?", where
+                    f"DELETE FROM data.{table} WHERE run = ? AND step = ? AND fraction = ?", point
                 )
             cost = [row.get(name) for name in ("gpu_hours", "tokens", "samples")]
-            self._insert("points", [(*where, *cost)])
-            self._insert("scores", [(*where, *score) for score in self._scores(where)])
+            self._insert("points", [(*point, *cost)])
+            self._insert("scores", [(*point, *score) for score in self._scores(point)])
         self.event(run, attempt, rows)
 
-    def _scores(self, where: list[Any]) -> list[tuple[Any, ...]]:
-        """pass@k of each benchmark at each k of the matrix, with a 95 % interval over problems."""
-        evaluate = self._db.execute(
-            "SELECT evaluate FROM data.runs WHERE run = ?", where[:1]
-        ).fetchone()[0]
+    def _scores(self, point: list[Any]) -> list[tuple[Any, ...]]:
+        """pass@k of each benchmark at each k of the matrix, with a 95 % interval over problems.
+
+        point: run, step and fraction.
+        """
+        ((written,),) = self._db.execute(
+            "SELECT evaluate FROM data.runs WHERE run = ?", point[:1]
+        ).fetchall()
+        evaluate = json.loads(written)
         counts = self._db.execute(
             """SELECT benchmark, list(n ORDER BY problem), list(correct ORDER BY problem)
                  FROM evals WHERE run = ? AND step = ? AND fraction = ? AND n >= ?
                 GROUP BY benchmark""",
-            [*where, json.loads(evaluate)["samples"]],
+            [*point, evaluate["samples"]],
         ).fetchall()
         scores = []
         for benchmark, n, correct in counts:
-            for k in json.loads(evaluate)["pass_at"]:
-                rng = np.random.default_rng(zlib.crc32(f"{where} {benchmark} {k}".encode()))
+            for k in evaluate["pass_at"]:
+                rng = np.random.default_rng(zlib.crc32(f"{point} {benchmark} {k}".encode()))
                 values = stats.pass_at_k(np.array(n), np.array(correct), k)
                 interval = stats.mean_interval(values, rng=rng)
                 row = (interval.estimate, interval.low, interval.high, len(n), min(n))
@@ -115,10 +119,10 @@ class Intake:
         """What a run is measured on; an attempt after a change of code replaces what was known."""
         values = []
         for row in rows:
-            kept = [row[name] for name in _BENCHMARK_FIELDS]
+            fields = [row[name] for name in _BENCHMARK_FIELDS]
             ids = row["overlapping"]
-            found = (None, None) if ids is None else (len(ids), as_json(ids))
-            values.append((run, *kept, *found))
+            overlap = (None, None) if ids is None else (len(ids), duckdb_json(ids))
+            values.append((run, *fields, *overlap))
         self._insert("benchmarks", values, replace=("run", "benchmark"))
 
     def _take_progress(self, run: str, attempt: int, rows: list[dict[str, Any]]) -> None:
@@ -132,8 +136,8 @@ class Intake:
             [
                 attempt,
                 " ".join(row["command"]),
-                as_json(row["versions"]),
-                as_json(row["hardware"]),
+                duckdb_json(row["versions"]),
+                duckdb_json(row["hardware"]),
                 row["git_commit"],
                 run,
             ],
@@ -166,7 +170,7 @@ class Intake:
             detail = {k: v for k, v in row.items() if k not in ("kind", "time", "attempt")}
             self._db.execute(
                 "INSERT INTO data.events VALUES (?, ?, to_timestamp(?)::TIMESTAMP, ?, ?)",
-                [run, attempt, row["time"], row["kind"], as_json(detail)],
+                [run, attempt, row["time"], row["kind"], duckdb_json(detail)],
             )
 
     def _insert(
@@ -225,7 +229,7 @@ def _runs_of_a_kind(rows: list[dict[str, Any]]) -> list[tuple[str, list[dict[str
     return groups
 
 
-def as_json(value: Any) -> str:
+def duckdb_json(value: Any) -> str:
     """JSON that DuckDB accepts: infinities as the strings "inf" and "-inf"."""
 
     def finite(item: Any) -> Any:

@@ -7,6 +7,7 @@ Mixed, they would be nonsense; the one that is further stays.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 
@@ -22,11 +23,16 @@ _PROGRESS = """
       FROM {0}.data.runs r LEFT JOIN {0}.data.latest l USING (run) GROUP BY ALL"""
 
 
-def merge(db: duckdb.DuckDBPyConnection, other: Path, workspace: Workspace) -> tuple[int, int, int]:
-    """The runs of the database at `other` into `db`, in one transaction.
+class Merged(NamedTuple):
+    """How many runs were new, took the place of ours, or were left out because ours is as far."""
 
-    Returns how many were added, took the place of ours, and were left out.
-    """
+    added: int
+    replaced: int
+    left_out: int
+
+
+def merge_runs(db: duckdb.DuckDBPyConnection, other: Path, workspace: Workspace) -> Merged:
+    """The runs of the database at `other` into `db`, in one transaction."""
     ((ours,),) = db.execute("SELECT current_database()").fetchall()
     db.execute(f"ATTACH {as_sql(other)} AS other (READ_ONLY)")
     try:
@@ -54,8 +60,8 @@ def merge(db: duckdb.DuckDBPyConnection, other: Path, workspace: Workspace) -> t
         ((added, replaced),) = db.execute(
             "SELECT count(*) FILTER (NOT known), count(*) FILTER (known) FROM taken"
         ).fetchall()
-        ((all_,),) = db.execute("SELECT count(*) FROM other.data.runs").fetchall()
-        return added, replaced, all_ - added - replaced
+        ((runs,),) = db.execute("SELECT count(*) FROM other.data.runs").fetchall()
+        return Merged(added, replaced, runs - added - replaced)
     finally:
         db.execute("DETACH other")
 

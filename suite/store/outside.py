@@ -43,7 +43,7 @@ _CONSOLE = re.compile(r"\bstep:(\d+) - (\S+:\S+(?: - \S+:\S+)*)")  # verl's cons
 Steps = dict[int, dict[str, float]]  # step -> metric -> value
 
 
-def read(path: Path) -> dict[str, Steps]:
+def read_log(path: Path) -> dict[str, Steps]:
     """The runs of a log by name: those of its column `run`, else one named as the file.
 
     Raises:
@@ -90,16 +90,15 @@ def _console(path: Path) -> Iterator[tuple[int, str, int, dict[str, float]]]:
         for number, line in enumerate(file, start=1):
             if match := _CONSOLE.search(line):
                 pairs = [pair.rsplit(":", 1) for pair in match.group(2).split(" - ")]
-                where = f"{path}:{number}"
-                values = {name: _number(text, f"{where}: {name}") for name, text in pairs}
+                values = {name: _number(text, f"{path}:{number}: {name}") for name, text in pairs}
                 yield number, path.stem, int(match.group(1)), values
 
 
-def _number(text: str, where: str) -> float:
+def _number(text: str, place: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"{where}: {text!r} is no number") from None
+        raise ValueError(f"{place}: {text!r} is no number") from None
 
 
 def _named(values: dict[str, float]) -> dict[str, float]:
@@ -107,35 +106,35 @@ def _named(values: dict[str, float]) -> dict[str, float]:
 
     Weights & Biases has TRL's columns in a section `train/`, which goes.
     """
-    found: dict[str, float] = {}
+    renamed: dict[str, float] = {}
     for name, value in values.items():
         bare = name.removeprefix("train/")
         ours = NAMES.get(bare, bare)
-        found[name if ours in values or ours in found else ours] = value
-    return found
+        renamed[name if ours in values or ours in renamed else ours] = value
+    return renamed
 
 
 def take_in(workspace: Workspace, paths: list[Path], name: str = EXTERNAL) -> list[Cell]:
     """The runs of logs as arms of the matrix `name`; those that are there already stay as they are.
 
     Raises:
-        ValueError: a log cannot be read (see `read`), or two of them hold a run of one name.
+        ValueError: a log cannot be read (see `read_log`), or two of them hold a run of one name.
         Busy: a conductor works on the database.
     """
-    found: dict[str, tuple[Path, Steps]] = {}
+    logged: dict[str, tuple[Path, Steps]] = {}
     for path in paths:
-        for run, steps in read(path).items():
-            if run in found:
-                raise ValueError(f"{path}: there is a run {run} in {found[run][0]} as well")
-            found[run] = path, steps
-    cells = {run: _cell(name, run, path, steps) for run, (path, steps) in found.items()}
+        for run, steps in read_log(path).items():
+            if run in logged:
+                raise ValueError(f"{path}: there is a run {run} in {logged[run][0]} as well")
+            logged[run] = path, steps
+    cells = {run: _cell(name, run, path, steps) for run, (path, steps) in logged.items()}
     with only_conductor(workspace):
         store = Store(workspace)
         try:
             store.register(list(cells.values()), keep=True)
             for run, cell in cells.items():
                 if store.status(cell.id) != "finished":
-                    _spool(workspace, cell, *found[run])
+                    _spool(workspace, cell, *logged[run])
                     store.ingest(cell.id)
                     store.set_status(cell.id, "finished")
         finally:

@@ -18,14 +18,14 @@ from typing import Any
 import pyarrow as pa
 
 from suite.store import sandbox_child
-from suite.store.sandbox_child import Status
+from suite.store.sandbox_child import ExitStatus
 from suite.store.store import NoDatabase
 
 ROWS, SECONDS, MEMORY = 1000, 10.0, 1 << 30  # bounds when a caller names none; bytes
 DRAWN, KEPT = 16 << 20, MEMORY // 4  # bytes of a result that is looked at, that goes to a file
 LENGTH = 100_000  # characters of a statement
 PATIENCE_SECONDS = 15.0  # for the child's start and its own limits, before it is killed
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "TZ")  # of the environment
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TZ")  # of the environment
 
 
 class QueryError(ValueError):
@@ -78,35 +78,37 @@ def query(
     except UnicodeEncodeError as error:
         raise QueryError(f"the statement is no text: {error}") from error
     limits = [str(rows), str(seconds), str(memory), str(size)]
-    code, output, said = _run([str(Path(db).resolve()), *limits], text, seconds + PATIENCE_SECONDS)
-    if code in (Status.COMPLETE, Status.TRUNCATED):
-        return Result(pa.ipc.open_stream(output).read_all(), code == Status.TRUNCATED)
-    if code == Status.REFUSED:
-        raise QueryError(said)
-    if code in (Status.TOO_LONG, -signal.SIGALRM, -signal.SIGKILL):
+    code, output, message = _run_child(
+        [str(Path(db).resolve()), *limits], text, seconds + PATIENCE_SECONDS
+    )
+    if code in (ExitStatus.COMPLETE, ExitStatus.TRUNCATED):
+        return Result(pa.ipc.open_stream(output).read_all(), code == ExitStatus.TRUNCATED)
+    if code == ExitStatus.REFUSED:
+        raise QueryError(message)
+    if code in (ExitStatus.TOO_LONG, -signal.SIGALRM, -signal.SIGKILL):
         raise QueryError(f"stopped after {seconds:g} s: it takes too long")
     raise QueryError(
         f"stopped: it needed more than {memory >> 20} MiB of memory, or broke its process ({code})"
     )
 
 
-def _run(arguments: list[str], text: bytes, seconds: float) -> tuple[int, bytes, str]:
+def _run_child(arguments: list[str], text: bytes, seconds: float) -> tuple[int, bytes, str]:
     """Exit status, stdout and the last line of stderr of the child; killed after `seconds`."""
     with subprocess.Popen(
         [sys.executable, "-I", "-B", sandbox_child.__file__, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={name: os.environ[name] for name in _KEPT if name in os.environ},
+        env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
         start_new_session=True,  # Ctrl-C is for this side, which then kills it
     ) as child:
         try:
-            output, said = child.communicate(text, timeout=seconds)
+            output, errors = child.communicate(text, timeout=seconds)
         except subprocess.TimeoutExpired:
             child.kill()
-            output, said = child.communicate()
+            output, errors = child.communicate()
         except BaseException:
             child.kill()
             raise
-    lines = said.decode(errors="replace").strip().splitlines()
+    lines = errors.decode(errors="replace").strip().splitlines()
     return child.returncode, output, lines[-1] if lines else ""

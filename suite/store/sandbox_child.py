@@ -6,7 +6,7 @@ Run by its path, so that it imports nothing of the suite. What holds a statement
 out: a read-only database without external access, its settings locked; DuckDB's own limits of time
 and memory; no file that this process could make longer than zero bytes; an alarm that the kernel
 rings when DuckDB does not listen (one long scalar call ignores every interrupt); an address space
-of its own; and the parent, which kills it. Exit statuses are those of `Status`; the rows go to
+of its own; and the parent, which kills it. Exit statuses are those of `ExitStatus`; the rows go to
 stdout as an Arrow stream, a refusal goes to stderr as one line.
 """
 
@@ -25,7 +25,7 @@ BATCH = 2048  # rows fetched at a time
 SLACK = 256 << 20  # bytes of address space beside DuckDB's own: stacks, arenas, Arrow
 
 
-class Status(IntEnum):
+class ExitStatus(IntEnum):
     """How it ended; anything else, a signal among it, is a process that was stopped."""
 
     COMPLETE = 0
@@ -64,12 +64,12 @@ def confine(memory: int) -> None:
     """Bound what this process may take: address space, files, core dumps."""
     with open("/proc/self/statm") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
-    for what, limit in (
+    for bound, limit in (
         (resource.RLIMIT_AS, used + memory + SLACK),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
     ):
-        resource.setrlimit(what, (limit, limit))
+        resource.setrlimit(bound, (limit, limit))
 
 
 def answer(
@@ -99,7 +99,7 @@ def answer(
     return pa.Table.from_batches(batches, reader.schema).slice(0, rows), count > rows
 
 
-def main() -> Status:
+def main() -> ExitStatus:
     """Answer the statement on stdin; stdout is for the rows alone, whatever a library prints."""
     db, seconds = sys.argv[1], float(sys.argv[3])
     rows, memory, size = (int(sys.argv[place]) for place in (2, 4, 5))
@@ -114,14 +114,14 @@ def main() -> Status:
         signal.setitimer(signal.ITIMER_REAL, 0)
         with os.fdopen(output, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
-        return Status.TRUNCATED if more else Status.COMPLETE
+        return ExitStatus.TRUNCATED if more else ExitStatus.COMPLETE
     except duckdb.InterruptException:
-        return Status.TOO_LONG
+        return ExitStatus.TOO_LONG
     except (duckdb.Error, pa.ArrowException, ValueError, MemoryError, RuntimeError) as error:
         lines = str(error).strip().splitlines() or ["it needs more memory than it may have"]
         hints = [line for line in lines[1:] if line.startswith(("Candidate", "Did you mean"))]
         print(" ".join([lines[0], *hints])[:1000], file=sys.stderr, flush=True)
-        return Status.REFUSED
+        return ExitStatus.REFUSED
 
 
 if __name__ == "__main__":

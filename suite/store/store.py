@@ -13,7 +13,6 @@ suite.store.intake, and queried through suite.store.views.
 from __future__ import annotations
 
 import glob
-import os
 import subprocess
 import time
 from collections import deque
@@ -25,11 +24,11 @@ import pyarrow as pa
 
 from suite.matrix.cell import EVALUATION, Cell
 from suite.spool import spool
-from suite.store.intake import Intake, as_json
-from suite.store.merging import merge
+from suite.store.intake import Intake, duckdb_json
+from suite.store.merging import Merged, merge_runs
 from suite.store.migrations import Unusable, migrate, migrations_of, refuse_later
 from suite.text import as_sql
-from suite.workspace import Workspace
+from suite.workspace import Workspace, whole_file
 
 PUBLISH_SECONDS = 0.5  # between two snapshots, at least
 PUBLISH_SHARE = 0.2  # of the time at most goes into copies, however large the file has become
@@ -90,8 +89,8 @@ class Store:
                 _copy(self.published, self.private)
         self._db = duckdb.connect(str(self.private))  # no other process has it from now on
         for target in (self.published, self.private):
-            for left in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
-                left.unlink(missing_ok=True)  # a killed conductor was copying
+            for partial in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+                partial.unlink(missing_ok=True)  # a killed conductor was copying
         try:
             migrate(self._db, self.private)
             self._refuse_to_lose()
@@ -141,10 +140,12 @@ class Store:
         self._db.execute("BEGIN")
         arms = [cell.arm for cell in cells] if keep else []
         if cells[0].algorithm == EVALUATION:
-            where, values = "run = ?", [cells[0].id]
+            self._db.execute("DELETE FROM data.cells WHERE run = ?", [cells[0].id])
         else:
-            where, values = "matrix = ? AND (? OR arm IN ?)", [cells[0].matrix, not keep, arms]
-        self._db.execute(f"DELETE FROM data.cells WHERE {where}", values)
+            self._db.execute(
+                "DELETE FROM data.cells WHERE matrix = ? AND (? OR arm IN ?)",
+                [cells[0].matrix, not keep, arms],
+            )
         for position, cell in enumerate(cells):
             self._db.execute(
                 "INSERT INTO data.cells VALUES (?, ?, ?, ?, ?, ?)",
@@ -169,16 +170,16 @@ class Store:
                 [
                     cell.id,
                     cell.algorithm,
-                    as_json(cell.settings),
+                    duckdb_json(cell.settings),
                     cell.model,
                     cell.seed,
-                    as_json(cell.train),
-                    as_json(cell.evaluate),
+                    duckdb_json(cell.train),
+                    duckdb_json(cell.evaluate),
                     unit,
                     limit,
                     cell.resources["gpus"],
-                    as_json(cell.resources),
-                    as_json(cell.identity),
+                    duckdb_json(cell.resources),
+                    duckdb_json(cell.identity),
                 ],
             )
         self._db.execute("COMMIT")
@@ -191,14 +192,16 @@ class Store:
 
     def status(self, run: str) -> str:
         """The status of a registered run."""
-        return self._db.execute("SELECT status FROM data.runs WHERE run = ?", [run]).fetchone()[0]
+        rows = self._db.execute("SELECT status FROM data.runs WHERE run = ?", [run]).fetchall()
+        ((status,),) = rows
+        return status
 
     def next_attempt(self, run: str) -> int:
         """A number that no attempt at this run has had, even if its files were removed since."""
-        (known,) = self._db.execute(
+        ((latest,),) = self._db.execute(
             "SELECT coalesce(max(attempt), 0) FROM data.spool WHERE run = ?", [run]
-        ).fetchone()
-        return max(known + 1, spool.next_attempt(self.workspace.cell(run)))
+        ).fetchall()
+        return max(latest + 1, spool.next_attempt(self.workspace.cell(run)))
 
     def points(self, run: str) -> list[dict[str, Any]]:
         """Where a run was evaluated, and what it had cost by then."""
@@ -228,10 +231,10 @@ class Store:
 
     def _ingest_part(self, run: str, attempt: int, path: Path) -> tuple[list[dict[str, Any]], int]:
         """The next part of a file; its lines, and the offset behind them."""
-        known = self._db.execute(
+        taken_in = self._db.execute(
             "SELECT bytes FROM data.spool WHERE run = ? AND attempt = ?", [run, attempt]
         ).fetchone()
-        before = known[0] if known else 0
+        before = taken_in[0] if taken_in else 0
         rows, after = spool.read_from(path, before)
         if after == before:
             return [], after
@@ -244,8 +247,8 @@ class Store:
             self._db.execute("COMMIT")
         except (KeyError, TypeError, ValueError, pa.ArrowException, duckdb.DataError) as error:
             self._db.execute("ROLLBACK")
-            what = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            raise BadSpool(f"{path}, bytes {before} to {after}: {what}") from error
+            reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            raise BadSpool(f"{path}, bytes {before} to {after}: {reason}") from error
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
@@ -257,11 +260,11 @@ class Store:
         row = {"kind": kind, "time": time.time(), **detail}
         self._intake.event(run, attempt, [row])
 
-    def merge(self, other: Path) -> tuple[int, int, int]:
+    def merge(self, other: Path) -> Merged:
         """Take in the runs of another database of this version: see suite.store.merging."""
-        counts = merge(self._db, other, self.workspace)
+        merged = merge_runs(self._db, other, self.workspace)
         self.changed = True
-        return counts
+        return merged
 
     # Publishing ------------------------------------------------------------------------------
 
@@ -295,25 +298,24 @@ def _refuse_unknown(path: Path) -> None:
         with connect(path) as db:
             done = migrations_of(db)
     except duckdb.Error as error:
-        what = str(error).splitlines()[0]
-        if "Could not set lock" in what:
-            raise Unusable(f"{path} is open for writing elsewhere ({what})") from error
+        reason = str(error).splitlines()[0]
+        if "Could not set lock" in reason:
+            raise Unusable(f"{path} is open for writing elsewhere ({reason})") from error
         raise Unusable(
-            f"{path} is no database of the suite ({what}); move it away, or name another with --db"
+            f"{path} is no database of the suite ({reason}); move it away, or name another with "
+            "--db"
         ) from error
     refuse_later(path, done)
 
 
 def _copy(source: Path, target: Path) -> None:
     """Copy in a child process and rename: closing the file here would drop DuckDB's own lock."""
-    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
-    copied = subprocess.run(
-        ["cp", "--reflink=auto", str(source), str(partial)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if copied.returncode:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"cannot publish {target}: {copied.stderr.strip()}")
-    os.replace(partial, target)
+    with whole_file(target) as partial:
+        copied = subprocess.run(
+            ["cp", "--reflink=auto", str(source), str(partial)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if copied.returncode:
+            raise OSError(f"cannot publish {target}: {copied.stderr.strip()}")

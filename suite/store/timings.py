@@ -49,12 +49,14 @@ class Timing:
         return {name: seconds / self.steps for name, seconds in self.charged.items()}
 
 
-def read(db: Path, matrix: str = "") -> list[Timing]:
+def read_timings(db: Path, matrix: str = "") -> list[Timing]:
     """The training runs of a matrix, or of the database, that have made a step.
 
     None without a database.
     """
-    of = "IN (SELECT run FROM data.cells WHERE matrix = $matrix)" if matrix else "IS NOT NULL"
+    chosen_runs = "IS NOT NULL"
+    if matrix:
+        chosen_runs = "IN (SELECT run FROM data.cells WHERE matrix = $matrix)"
     values = {"matrix": matrix} if matrix else {}
     try:
         connection = connect(db)
@@ -64,7 +66,7 @@ def read(db: Path, matrix: str = "") -> list[Timing]:
         phases: dict[str, dict[str, float]] = {}
         for run, metric, seconds in connection.execute(
             f"""SELECT run, metric, sum(value) FROM data.traces
-                 WHERE metric LIKE 'seconds/%' AND run {of} GROUP BY ALL ORDER BY ALL""",
+                 WHERE metric LIKE 'seconds/%' AND run {chosen_runs} GROUP BY ALL ORDER BY ALL""",
             values,
         ).fetchall():
             phases.setdefault(run, {})[metric.removeprefix("seconds/")] = seconds
@@ -76,11 +78,11 @@ def read(db: Path, matrix: str = "") -> list[Timing]:
                  JOIN (SELECT run, count(DISTINCT step) AS steps,
                               max(value) FILTER (metric = 'gpu_hours') AS gpu_hours,
                               max(value) FILTER (metric = 'tokens') AS tokens
-                         FROM data.traces WHERE run {of} GROUP BY run) t USING (run)
+                         FROM data.traces WHERE run {chosen_runs} GROUP BY run) t USING (run)
                  LEFT JOIN (SELECT run, arg_max(detail->'seconds', time) AS accounts
                               FROM data.events WHERE kind = 'finished' GROUP BY run) f USING (run)
                  LEFT JOIN (SELECT run, count(DISTINCT fraction) AS points, sum(n) AS answers
-                              FROM data.batches WHERE run {of} GROUP BY run) e USING (run)
+                              FROM data.batches WHERE run {chosen_runs} GROUP BY run) e USING (run)
                 WHERE r.hardware IS NOT NULL ORDER BY r.created, r.run""",
             values,
         ).fetchall()
@@ -89,34 +91,45 @@ def read(db: Path, matrix: str = "") -> list[Timing]:
 
 
 def _timing(row: tuple[Any, ...], charged: dict[str, float], starts: dict[str, float]) -> Timing:
-    run, arm, model, algorithm, *texts, status, gpus, steps, hours, tokens, accounts = row[:-2]
-    held = json.loads(accounts) if accounts else {}
-    aside = {name: value for name, value in held.items() if name not in {*charged, *_OWN}}
+    run, arm, model, algorithm, settings, train, resources, hardware, status, gpus = row[:10]
+    steps, gpu_hours, tokens, accounts, points, answers = row[10:]
+    seconds = json.loads(accounts) if accounts else {}
+    aside = {name: value for name, value in seconds.items() if name not in {*charged, *_FIELDS}}
     return Timing(
-        *(run, arm, model, algorithm),
-        *(json.loads(text) for text in texts),
-        *(status, gpus, steps, hours or 0.0, (tokens or 0.0) / steps),
+        run=run,
+        arm=arm,
+        model=model,
+        algorithm=algorithm,
+        settings=json.loads(settings),
+        train=json.loads(train),
+        resources=json.loads(resources),
+        hardware=json.loads(hardware),
+        status=status,
+        gpus=gpus,
+        steps=steps,
+        gpu_hours=gpu_hours or 0.0,
+        tokens_per_step=(tokens or 0.0) / steps,
         charged=charged,
         aside=aside if accounts else None,
-        points=int(row[-2] or 0),
-        answers=int(row[-1] or 0),
+        points=int(points or 0),
+        answers=int(answers or 0),
         start_up=starts.get(run),
-        held_at_start=held.get("start_up", 0.0),
-        lost=held.get("lost", 0.0),
+        held_at_start=seconds.get("start_up", 0.0),
+        lost=seconds.get("lost", 0.0),
     )
 
 
-_OWN = {"start_up", "lost"}  # accounts of the ledger that have a field of their own
+_FIELDS = {"start_up", "lost"}  # accounts of the ledger that have a field of their own
 
 
 def _start_ups(connection: Any) -> dict[str, float]:
     """Seconds from "preparing" to "training" of each attempt that had both, by run (the median)."""
-    found: dict[str, list[float]] = {}
+    by_run: dict[str, list[float]] = {}
     for run, seconds in connection.execute(
         """SELECT run, epoch(min(time) FILTER (kind IN ('training', 'resumed')))
                        - epoch(min(time) FILTER (kind = 'preparing'))
              FROM data.events GROUP BY run, attempt ORDER BY run, attempt"""
     ).fetchall():
         if seconds is not None:
-            found.setdefault(run, []).append(seconds)
-    return {run: median(seconds) for run, seconds in found.items()}
+            by_run.setdefault(run, []).append(seconds)
+    return {run: median(seconds) for run, seconds in by_run.items()}

@@ -9,7 +9,6 @@ sees it, and which problems occur word for word among the training prompts (None
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from benchmarks.engine import renderer
 from benchmarks.sampling import read_benchmark
 from suite.matrix import sources
 from suite.matrix.cell import Cell
-from suite.workspace import Workspace
+from suite.workspace import Workspace, whole_file
 
 
 def benchmark_paths(cell: Cell, workspace: Workspace) -> dict[str, str]:
@@ -50,10 +49,8 @@ def write_benchmarks(cell: Cell, workspace: Workspace) -> None:
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """A text file that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    partial.rename(path)
+    with whole_file(path) as file:
+        file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
 def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
@@ -80,7 +77,7 @@ def describe(cell: Cell, workspace: Workspace) -> Iterator[dict[str, Any]]:
             "warning": edition.warning,
             "problems": len(scored),
             "prompt": prompt,
-            "prompt_digest": prompts.digest(prompt),
+            "prompt_digest": prompts.prompt_digest(prompt),
             "overlapping": None if seen is None else overlap.overlapping(scored, seen),
         }
 

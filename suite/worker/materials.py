@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from suite.matrix import sources
 from suite.matrix.cell import Cell
 from suite.worker.benchmarks import write_benchmarks
-from suite.workspace import Workspace
+from suite.workspace import Workspace, whole_file
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
 
@@ -33,10 +32,8 @@ def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) ->
         for split, size in sizes.items():
             path = Path(sources.data_path(sources.EMBEDDED_DATASET, workspace.data, split))
             if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                partial_file = path.with_suffix(f".{os.getpid()}")
-                write_jsonl(partial_file, problems(split, size))
-                partial_file.rename(path)
+                with whole_file(path) as file:
+                    write_jsonl(file, problems(split, size))
     write_benchmarks(cell, workspace)
 
 

@@ -39,7 +39,7 @@ from suite.worker.evaluate import evaluate_checkpoint, sampling_of
 from suite.worker.ledger import Budget
 from suite.worker.materials import materialise
 from suite.worker.recorder import Recorder
-from suite.workspace import Workspace
+from suite.workspace import Workspace, whole_file
 
 
 @dataclass
@@ -67,10 +67,8 @@ class Evaluation:
         kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl.gz"
         if not kept.exists():
             lines = [json.dumps(record) + "\n" for record in records()]
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            partial_file = kept.with_suffix(f".{os.getpid()}")
-            partial_file.write_bytes(gzip.compress("".join(lines).encode()))
-            partial_file.rename(kept)
+            with whole_file(kept) as file:
+                file.write_bytes(gzip.compress("".join(lines).encode()))
         yield from map(json.loads, gzip.decompress(kept.read_bytes()).splitlines())
 
 
@@ -118,7 +116,7 @@ def _alone(cell: Cell, workspace: Workspace, recorder: Recorder) -> None:
         from suite.lab import tabular
 
         recorder.starting()
-        tabular.run(cell, workspace.cell(cell.id), recorder)
+        tabular.run_table(cell, workspace.cell(cell.id), recorder)
     else:
         materialise(cell, workspace, lambda text: recorder.write("note", text=text))
         recorder.starting()

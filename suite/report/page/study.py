@@ -140,5 +140,5 @@ def _probes(connection: Any, matrix: str) -> dict[str, float]:
 
 def _timings(db: Path, runs: list[dict[str, Any]]) -> list[Timing]:
     """Of the runs of a matrix, under the arms' names there, in their order."""
-    by_run = {timing.run: timing for timing in timings.read(db)}
+    by_run = {timing.run: timing for timing in timings.read_timings(db)}
     return [replace(by_run[run["run"]], arm=run["arm"]) for run in runs if run["run"] in by_run]

@@ -129,7 +129,7 @@ class _Measured:
                 [self.matrix, self.model],
             ).fetchall()
         arms = dict(rows)
-        for run in timings.read(self.db, self.matrix):
+        for run in timings.read_timings(self.db, self.matrix):
             if run.run in arms and "update" in run.charged:
                 hours = run.charged["update"] * run.gpus / SECONDS_PER_HOUR
                 total = spent.setdefault(arms[run.run], [0.0, 0.0])

@@ -16,7 +16,7 @@ from suite.matrix.yaml_file import MatrixError
 from suite.report.papers.published import BASE, PublishedTable
 from suite.report.table import Report, column
 from suite.store import connect
-from suite.store.intake import as_json
+from suite.store.intake import duckdb_json
 
 Facts = dict[str, str]  # a setting by its name in a matrix -> its value as JSON
 
@@ -62,7 +62,7 @@ def _facts(cell: Cell) -> Facts:
         ("resources", cell.resources),
     ):
         facts |= {f"{section}.{name}": value for name, value in content.items()}
-    return {name: as_json(value) for name, value in facts.items() if name not in NOT_COMPARED}
+    return {name: duckdb_json(value) for name, value in facts.items() if name not in NOT_COMPARED}
 
 
 def departures(
@@ -128,7 +128,7 @@ def _stated(tables: dict[str, PublishedTable]) -> Facts:
         counts = set(tries.values()) if isinstance(tries, dict) else {tries} - {None}
         if len(counts) == 1:
             given["samples"] = counts.pop()
-        stated |= {f"evaluate.{name}": as_json(value) for name, value in given.items()}
+        stated |= {f"evaluate.{name}": duckdb_json(value) for name, value in given.items()}
     return stated
 
 
