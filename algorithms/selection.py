@@ -29,7 +29,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @_compiled
-def _count(row: np.ndarray, bound: float) -> int:
+def _count(row: np.ndarray, bound: float) -> np.int32:
     """Tokens of at least the bound."""
     count = np.int32(0)
     for i in range(len(row)):

@@ -145,7 +145,7 @@ def test_five_files_lead_from_the_command_to_the_equation(repo):
             near |= {path for one in near for path in imported(repo, one)}
         assert repo / following in near, (step, following)
     trainer, grpo = ((repo / step).read_text() for step in steps[-2:])
-    assert "algorithm.surrogate(" in trainer and "def surrogate(" in grpo
+    assert "algorithm.objective(" in trainer and "def objective(" in grpo
 
 
 def imported(repo, path):
