@@ -169,7 +169,7 @@ class Algorithm:
         return type(self).bonus_statistic is not Algorithm.bonus_statistic
 
     def bonus_statistic(self, logits: Tensor) -> Tensor:
-        """The per-token statistic that a bonus rewards."""
+        """The statistic of each token that a bonus rewards, [...] of logits [..., V] at T = 1."""
         raise NotImplementedError
 
     def bonus_coefficient(self, state: dict[str, Any]) -> float:
@@ -177,7 +177,7 @@ class Algorithm:
         return 0.0
 
     def bonus(self, logits: Tensor, state: dict[str, Any] | None = None) -> Tensor | None:
-        """lambda * statistic: what is added to the objective of each token, or None."""
+        """lambda * statistic, [...]: what is added to the objective of each token, or None."""
         coefficient = self.bonus_coefficient(self.initial_state() if state is None else state)
         return coefficient * self.bonus_statistic(logits) if coefficient else None
 
@@ -198,16 +198,23 @@ class Algorithm:
         return {}
 
     def observe(self, state: dict[str, Any], measured: dict[str, float]) -> dict[str, Any]:
-        """The state once this step's rollouts are measured ("entropy", ...), before the update."""
+        """The state once this step's rollouts are measured, before the update.
+
+        `measured` has "entropy" and "entropy_sampled" (of pi_old, exact and by its log-probs, nats),
+        "reward" (a mean) and "epoch" (from 1), and in training whatever else is traced.
+        """
         return state
 
     def next_state(self, state: dict[str, Any], measured: dict[str, float]) -> dict[str, Any]:
-        """The state after a step in which `measured` was seen over the whole global batch."""
+        """The state after a step in which `measured` was seen over the whole global batch.
+
+        Besides what `observe` has, that is "bonus_statistic", the mean over the step's objective.
+        """
         return state
 
 
 def finite(value: float) -> bool:
-    """A number, and not nan or an infinity."""
+    """Whether it is a number, and neither nan nor an infinity."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
