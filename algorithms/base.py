@@ -99,9 +99,7 @@ class ExtraRollouts:
 class Algorithm:
     """The hooks; a subclass is a frozen, validated settings object that overrides a few."""
 
-    only_ratio: ClassVar[bool] = (
-        False  # differs from GRPO only where r is not 1: suite/plan/plan.py
-    )
+    only_ratio: ClassVar[bool] = False  # whether it is GRPO wherever r is 1
     unused: ClassVar[tuple[str, ...]] = ()  # inherited settings that have no effect
 
     def group_problem(self, group: int) -> str | None:
@@ -200,8 +198,8 @@ class Algorithm:
     def observe(self, state: dict[str, Any], measured: dict[str, float]) -> dict[str, Any]:
         """The state once this step's rollouts are measured, before the update.
 
-        `measured` has "entropy" and "entropy_sampled" (of pi_old, exact and by its log-probs, nats),
-        "reward" (a mean) and "epoch" (from 1), and in training whatever else is traced.
+        `measured` has "entropy" and "entropy_sampled" (of pi_old in nats, exact and by the
+        log-probs of its samples), "reward" (their mean) and "epoch" (from 1).
         """
         return state
 
