@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from algorithms.base import finite, require
+from algorithms.base import ExtraRollouts, finite, require
 from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ class AEPO(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = finite(self.target) and self.target >= 0.0
-        require(known, "target", self.target, "nats, >= 0")
+        reachable = finite(self.target) and self.target >= 0.0
+        require(reachable, "target", self.target, "nats, >= 0")
         weight = finite(self.coefficient) and self.coefficient >= 0.0
         require(weight, "coefficient", self.coefficient, ">= 0 and finite")
         ordered = 0.0 < self.temperature_low <= self.temperature_high
@@ -62,21 +62,21 @@ class AEPO(GRPO):
         require(0.0 < self.prompts <= 1.0, "prompts", self.prompts, "in (0, 1]")
         choices = ("append", "replace")
         require(self.inject in choices, "inject", self.inject, " or ".join(choices))
-        known = self.entropy_estimator in ESTIMATORS
-        require(known, "entropy_estimator", self.entropy_estimator, " or ".join(ESTIMATORS))
+        estimator = self.entropy_estimator
+        require(estimator in ESTIMATORS, "entropy_estimator", estimator, " or ".join(ESTIMATORS))
 
-    def extra_rollouts(self, state: dict[str, Any]) -> dict[str, Any] | None:
+    def extra_rollouts(self, state: dict[str, Any]) -> ExtraRollouts | None:
         """T and the quota of positives for `state["entropy"]`; None while alpha is 0."""
         if self.coefficient == 0.0:
             return None
         rise = state["entropy"] < self.target
-        return {
-            "temperature": self.temperature_high if rise else self.temperature_low,
-            "positives": self.positives_up if rise else self.positives_down,
-            "prompts": self.prompts,
-            "coefficient": self.coefficient,
-            "inject": self.inject,
-        }
+        return ExtraRollouts(
+            temperature=self.temperature_high if rise else self.temperature_low,
+            positives=self.positives_up if rise else self.positives_down,
+            prompts=self.prompts,
+            coefficient=self.coefficient,
+            inject=self.inject,
+        )
 
     def extra_advantages(self, rewards_PG: Tensor) -> Tensor:
         """R itself: 1 for a correct sample, 0 for the others."""

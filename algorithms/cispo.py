@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import algorithms
-from algorithms.base import require
+from algorithms.base import Batch, require
 from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
@@ -34,26 +34,14 @@ class CISPO(GRPO):
         super().__post_init__()
         require(self.eps_max >= 0.0, "eps_max", self.eps_max, ">= 0")
 
-    def surrogate(
-        self,
-        log_probs_BT: Tensor,
-        old_log_probs_BT: Tensor,
-        advantages_BT: Tensor,
-        mask_BT: Tensor | None = None,
-        marks_BT: Tensor | None = None,
-    ) -> Tensor:
+    def objective(self, log_probs_BT: Tensor, batch: Batch) -> Tensor:
         """sg(min(r, 1 + eps_max)) A log pi."""
-        ratio = algorithms.objective.importance_ratio(log_probs_BT, old_log_probs_BT).detach()
-        return ratio.clamp(max=1.0 + self.eps_max) * advantages_BT * log_probs_BT
+        ratio = algorithms.objective.importance_ratio(log_probs_BT, batch.old_log_probs)
+        weight = ratio.detach().clamp(max=1.0 + self.eps_max)
+        return weight * batch.advantages * log_probs_BT
 
-    def clip_events(
-        self,
-        log_probs_BT: Tensor,
-        old_log_probs_BT: Tensor,
-        advantages_BT: Tensor,
-        mask_BT: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def clipped(self, log_probs_BT: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Tokens whose weight is held at 1 + eps_max."""
-        ratio = algorithms.objective.importance_ratio(log_probs_BT, old_log_probs_BT)
+        ratio = algorithms.objective.importance_ratio(log_probs_BT, batch.old_log_probs)
         held = ratio > 1.0 + self.eps_max
         return {"clip_low": held & False, "clip_high": held}

@@ -41,6 +41,6 @@ class ClipCov(GRPO):
         """Advantage 0 for ceil(r_c N) of the tokens in the window, drawn by `tokens.seed`."""
         cov_N = algorithms.objective.covariance(tokens.advantages, tokens.log_probs)
         window = ((cov_N > self.cov_low) & (cov_N < self.cov_high)).nonzero()[:, 0]
-        wanted = math.ceil(self.share * cov_N.numel())
-        drawn = algorithms.objective.draw(window, wanted, tokens.seed)
+        count = math.ceil(self.share * cov_N.numel())
+        drawn = algorithms.objective.draw(window, count, tokens.seed)
         return tokens.advantages.index_fill(0, drawn, 0.0)

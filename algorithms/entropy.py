@@ -23,6 +23,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,8 +76,8 @@ def _selection(logits: Tensor, dropped: int) -> ModuleType | None:
     return _compiled() if dropped and large else None
 
 
-def _known(selection: ModuleType | None, *numbers: Tensor | None) -> list:
-    """What is known of each row, [tokens, 1] each, in the form that the functions below take.
+def _limits(selection: ModuleType | None, *numbers: Tensor | None) -> list[Any]:
+    """The limits of each row, [tokens, 1] each, in the form that the functions below take.
 
     The highest logit and, with a clamp, bound and cut of A(s): what exceeds the bound, and what
     equals it from the column `cut` on. Arrays for the compiled selection, which are cut faster.
@@ -84,19 +85,26 @@ def _known(selection: ModuleType | None, *numbers: Tensor | None) -> list:
     return [x.numpy() if selection else x for x in numbers if x is not None]
 
 
-def _clamp(selection: ModuleType | None, rows: Tensor, kept: int, top, bound, cut) -> None:
-    """Writes bound and cut: exactly `kept` tokens, of ties the last ones."""
+def _clamp(
+    selection: ModuleType | None, rows: Tensor, size: int, top: Any, bound: Any, cut: Any
+) -> None:
+    """Writes bound and cut: exactly `size` tokens, of ties the last ones."""
     if selection:
-        selection.search(rows.numpy(), kept, top, bound, cut)
+        selection.search(rows.numpy(), size, top, bound, cut)
     else:
-        bound.copy_(rows.kthvalue(rows.shape[-1] - kept + 1, dim=-1, keepdim=True).values)
+        bound.copy_(rows.kthvalue(rows.shape[-1] - size + 1, dim=-1, keepdim=True).values)
         ties = (rows == bound).cumsum(-1, dtype=torch.int32)
-        surplus = ties[:, -1:] + (rows > bound).sum(-1, keepdim=True, dtype=torch.int32) - kept
+        surplus = ties[:, -1:] + (rows > bound).sum(-1, keepdim=True, dtype=torch.int32) - size
         cut.copy_(torch.searchsorted(ties, surplus, right=True))
 
 
 def _powers(
-    selection: ModuleType | None, rows: Tensor, shifted: Tensor, powers: Tensor, top, *clamp
+    selection: ModuleType | None,
+    rows: Tensor,
+    shifted: Tensor,
+    powers: Tensor,
+    top: Any,
+    *clamp: Any,
 ) -> None:
     """s = (z - max z) log2 e and 2^s = e^(z - max z) of some rows; -inf becomes a finite floor.
 
@@ -116,7 +124,7 @@ def _powers(
 
 class _Entropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, logits: Tensor, dropped: int, chunk: int) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, dropped: int, chunk: int) -> Tensor:
         dtype = _accumulation_dtype(logits)
         size = logits.shape[-1]
         tokens = logits.shape[:-1].numel()
@@ -126,11 +134,11 @@ class _Entropy(torch.autograd.Function):
         bound, cut = (torch.empty_like(top), top.long()) if dropped else (None, None)
         work = logits.new_empty((2, min(chunk, tokens), size), dtype=dtype)
         selection = _selection(logits, dropped)
-        known = _known(selection, top, bound, cut)
+        limits = _limits(selection, top, bound, cut)
         for part, rows in _chunks(logits, chunk):
             shifted, powers = work[:, : len(rows)]
             torch.amax(rows, -1, keepdim=True, out=top[part])
-            here = [x[part] for x in known]
+            here = [limit[part] for limit in limits]
             if dropped:
                 _clamp(selection, rows, size - dropped, *here)
             _powers(selection, rows, shifted, powers, *here)
@@ -143,7 +151,7 @@ class _Entropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
         logits, entropy, total, top, bound, cut = ctx.saved_tensors
         grad = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
         flat = grad.view(-1, logits.shape[-1])
@@ -153,10 +161,10 @@ class _Entropy(torch.autograd.Function):
         offset = (weights * (total.log() - entropy)).to(top.dtype).unsqueeze(-1)
         work = logits.new_empty((2, min(ctx.chunk, len(flat)), flat.shape[-1]), dtype=top.dtype)
         selection = _selection(logits, ctx.dropped)
-        known = _known(selection, top, bound, cut)
+        limits = _limits(selection, top, bound, cut)
         for part, rows in _chunks(logits, ctx.chunk):
             shifted, powers = work[:, : len(rows)]
-            _powers(selection, rows, shifted, powers, *(x[part] for x in known))
+            _powers(selection, rows, shifted, powers, *(limit[part] for limit in limits))
             shifted.mul_(slope[part]).add_(offset[part])
             if grad.dtype == shifted.dtype:
                 torch.mul(shifted, powers, out=flat[part])

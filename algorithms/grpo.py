@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import algorithms
-from algorithms.base import Algorithm, require
+from algorithms.base import Algorithm, Batch, require
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,32 +55,19 @@ class GRPO(Algorithm):
         """What each group's rewards are compared with, [P, 1]: their mean."""
         return rewards_PG.mean(-1, keepdim=True)
 
-    def surrogate(
-        self,
-        log_probs_BT: Tensor,
-        old_log_probs_BT: Tensor,
-        advantages_BT: Tensor,
-        mask_BT: Tensor | None = None,
-        marks_BT: Tensor | None = None,
-    ) -> Tensor:
+    def objective(self, log_probs_BT: Tensor, batch: Batch) -> Tensor:
         """min(r A, clip(r, 1 - eps_low, 1 + eps_high) A) per token (AEPO eq. 1)."""
         return algorithms.objective.clipped_surrogate(
-            log_probs_BT, old_log_probs_BT, advantages_BT, self.eps_low, self.eps_high
+            log_probs_BT, batch.old_log_probs, batch.advantages, self.eps_low, self.eps_high
         )
 
-    def clip_events(
-        self,
-        log_probs_BT: Tensor,
-        old_log_probs_BT: Tensor,
-        advantages_BT: Tensor,
-        mask_BT: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def clipped(self, log_probs_BT: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Which tokens the clip silenced, the two sides apart (CLIP section 2.1).
 
         clip-low: r < 1 - eps_low with A < 0; clip-high: r > 1 + eps_high with A > 0.
         """
-        ratio = algorithms.objective.importance_ratio(log_probs_BT, old_log_probs_BT)
+        ratio = algorithms.objective.importance_ratio(log_probs_BT, batch.old_log_probs)
         return {
-            "clip_low": (ratio < 1.0 - self.eps_low) & (advantages_BT < 0),
-            "clip_high": (ratio > 1.0 + self.eps_high) & (advantages_BT > 0),
+            "clip_low": (ratio < 1.0 - self.eps_low) & (batch.advantages < 0),
+            "clip_high": (ratio > 1.0 + self.eps_high) & (batch.advantages > 0),
         }

@@ -8,10 +8,11 @@ token and eps 0.2 / 0.2 it is GRPO, bit for bit. Left out: the token-level varia
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import algorithms
+from algorithms.base import Batch
 from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
@@ -27,34 +28,18 @@ class GSPO(GRPO):
     eps_low: float = 3e-4
     eps_high: float = 4e-4
 
-    def surrogate(
-        self,
-        log_probs_BT: Tensor,
-        old_log_probs_BT: Tensor,
-        advantages_BT: Tensor,
-        mask_BT: Tensor | None = None,
-        marks_BT: Tensor | None = None,
-    ) -> Tensor:
+    def objective(self, log_probs_BT: Tensor, batch: Batch) -> Tensor:
         """GRPO's surrogate of s, the same number at every token of a response."""
-        mean_BT = _mean_log_ratio(log_probs_BT, old_log_probs_BT, mask_BT)
-        return super().surrogate(mean_BT, mean_BT.new_zeros(mean_BT.shape), advantages_BT)
+        return super().objective(*_whole_responses(log_probs_BT, batch))
 
-    def clip_events(
-        self,
-        log_probs_BT: Tensor,
-        old_log_probs_BT: Tensor,
-        advantages_BT: Tensor,
-        mask_BT: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    def clipped(self, log_probs_BT: Tensor, batch: Batch) -> dict[str, Tensor]:
         """All tokens of a response that is outside the range."""
-        mean_BT = _mean_log_ratio(log_probs_BT, old_log_probs_BT, mask_BT)
-        return super().clip_events(mean_BT, mean_BT.new_zeros(mean_BT.shape), advantages_BT)
+        return super().clipped(*_whole_responses(log_probs_BT, batch))
 
 
-def _mean_log_ratio(log_probs_BT: Tensor, old_BT: Tensor, mask_BT: Tensor | None) -> Tensor:
-    """log s of each response at each of its tokens, [B, T]."""
-    log_ratio_BT = log_probs_BT - old_BT.detach()
-    if mask_BT is None:
-        mask_BT = log_ratio_BT.new_ones(log_ratio_BT.shape)
-    mean_B1 = algorithms.objective.response_mean(log_ratio_BT, mask_BT).unsqueeze(-1)
-    return mean_B1.expand(log_ratio_BT.shape)
+def _whole_responses(log_probs_BT: Tensor, batch: Batch) -> tuple[Tensor, Batch]:
+    """log s of each response at each of its tokens, [B, T], over old log-probs of 0."""
+    log_ratio_BT = log_probs_BT - batch.old_log_probs.detach()
+    mean_B1 = algorithms.objective.response_mean(log_ratio_BT, batch.inside).unsqueeze(-1)
+    mean_BT = mean_B1.expand(log_ratio_BT.shape)
+    return mean_BT, replace(batch, old_log_probs=mean_BT.new_zeros(mean_BT.shape))

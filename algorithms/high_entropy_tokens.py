@@ -33,6 +33,6 @@ class HighEntropyTokens(DAPO):
 
     def shape(self, advantages_N: Tensor, entropy_N: Tensor) -> Tensor:
         """Zero advantage for every token below the batch's (1 - rho) quantile of entropy."""
-        kept = max(1, round(self.share * entropy_N.numel()))
-        threshold = entropy_N.flatten().kthvalue(entropy_N.numel() - kept + 1).values
+        count = max(1, round(self.share * entropy_N.numel()))
+        threshold = entropy_N.flatten().kthvalue(entropy_N.numel() - count + 1).values
         return advantages_N.masked_fill(entropy_N < threshold, 0.0)

@@ -8,10 +8,12 @@ same log-probs and rewards. An arm in which no token ever differed is inert.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from algorithms.base import Algorithm
+from algorithms.base import Algorithm, Batch
 from algorithms.grpo import GRPO
 
 TOLERANCE = 1e-5  # relative: the same formula in another order of operations is not a difference
@@ -23,37 +25,24 @@ def reference(algorithm: Algorithm) -> GRPO:
 
 
 def differs_from_grpo(
-    algorithm: Algorithm,
-    log_probs_BT: Tensor,
-    old_log_probs_BT: Tensor,
-    advantages_BT: Tensor,
-    reference_BT: Tensor,
-    mask_BT: Tensor,
-    marks_BT: Tensor | None = None,
+    algorithm: Algorithm, log_probs_BT: Tensor, batch: Batch, reference_BT: Tensor
 ) -> Tensor:
     """True for each response token whose weight in the policy gradient is not GRPO's, [B, T].
 
     `reference_BT` are GRPO's advantages of the same rewards. Bonuses and extra samples are not
     looked at: a coefficient other than 0 or a sample with an advantage is a difference in itself.
     """
-    own_BT = _slope(algorithm, log_probs_BT, old_log_probs_BT, advantages_BT, mask_BT, marks_BT)
-    grpo = reference(algorithm)
-    theirs_BT = _slope(grpo, log_probs_BT, old_log_probs_BT, reference_BT, mask_BT, None)
-    scale_BT = own_BT.abs() + theirs_BT.abs()
-    return ((own_BT - theirs_BT).abs() > TOLERANCE * scale_BT) & mask_BT.bool()
+    slope_BT = _slope(algorithm, log_probs_BT, batch)
+    as_grpo = replace(batch, advantages=reference_BT, marks=None)
+    grpo_BT = _slope(reference(algorithm), log_probs_BT, as_grpo)
+    scale_BT = slope_BT.abs() + grpo_BT.abs()
+    return ((slope_BT - grpo_BT).abs() > TOLERANCE * scale_BT) & batch.inside
 
 
-def _slope(
-    algorithm: Algorithm,
-    log_probs_BT: Tensor,
-    old_BT: Tensor,
-    advantages_BT: Tensor,
-    mask_BT: Tensor,
-    marks_BT: Tensor | None,
-) -> Tensor:
+def _slope(algorithm: Algorithm, log_probs_BT: Tensor, batch: Batch) -> Tensor:
     """d (sum of the objective over response tokens) / d log pi, [B, T]."""
     with torch.enable_grad():
         leaf_BT = log_probs_BT.detach().requires_grad_()
-        objective_BT = algorithm.surrogate(leaf_BT, old_BT, advantages_BT, mask_BT, marks_BT)
-        total = torch.where(mask_BT.bool(), objective_BT, torch.zeros_like(objective_BT)).sum()
+        objective_BT = algorithm.objective(leaf_BT, batch)
+        total = torch.where(batch.inside, objective_BT, torch.zeros_like(objective_BT)).sum()
         return torch.autograd.grad(total, leaf_BT)[0]

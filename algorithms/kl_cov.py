@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import algorithms
-from algorithms.base import Tokens, require
+from algorithms.base import Batch, Tokens, require
 from algorithms.grpo import GRPO
 
 if TYPE_CHECKING:
@@ -43,17 +43,10 @@ class KLCov(GRPO):
         top = cov_N.topk(math.ceil(self.share * cov_N.numel())).indices
         return cov_N.new_zeros(cov_N.shape).index_fill(0, top, 1.0)
 
-    def surrogate(
-        self,
-        log_probs_BT: Tensor,
-        old_log_probs_BT: Tensor,
-        advantages_BT: Tensor,
-        mask_BT: Tensor | None = None,
-        marks_BT: Tensor | None = None,
-    ) -> Tensor:
+    def objective(self, log_probs_BT: Tensor, batch: Batch) -> Tensor:
         """r A - beta |log r| on the marked tokens, r A on the others."""
-        objective_BT = super().surrogate(log_probs_BT, old_log_probs_BT, advantages_BT)
-        if marks_BT is None or self.share == 0.0:
+        objective_BT = super().objective(log_probs_BT, batch)
+        if batch.marks is None or self.share == 0.0:
             return objective_BT
-        drift_BT = (log_probs_BT - old_log_probs_BT.detach()).abs()
-        return objective_BT - self.coefficient * marks_BT * drift_BT
+        drift_BT = (log_probs_BT - batch.old_log_probs.detach()).abs()
+        return objective_BT - self.coefficient * batch.marks * drift_BT

@@ -9,6 +9,8 @@ A(s) of a row is what exceeds its `bound`, and what equals it from the column `c
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -19,7 +21,7 @@ GUESSES = 6  # by interpolation; after these by halves, where the sample mislead
 BLOCK = 32  # tokens looked at together
 
 
-def _compiled(function):
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no folder can be written
@@ -27,7 +29,7 @@ def _compiled(function):
 
 
 @_compiled
-def _count(row, bound):
+def _count(row: np.ndarray, bound: float) -> np.int32:
     """Tokens of at least the bound."""
     count = np.int32(0)
     for i in range(len(row)):
@@ -36,10 +38,10 @@ def _count(row, bound):
 
 
 @_compiled
-def _columns(row, low, high, count):
+def _columns(row: np.ndarray, low: float, high: float, count: int) -> np.ndarray:
     """Where the `count` tokens in [low, high) stand; blocks without one are passed over."""
     columns = np.empty(count + 1, np.int64)
-    found = 0
+    place = np.int64(0)
     for start in range(0, len(row), BLOCK):
         block = row[start : start + BLOCK]
         inside = np.int32(0)
@@ -47,13 +49,13 @@ def _columns(row, low, high, count):
             inside += np.int32(block[i] >= low) - np.int32(block[i] >= high)
         if inside:
             for i in range(len(block)):
-                columns[found] = start + i
-                found += np.int64(block[i] >= low) - np.int64(block[i] >= high)
+                columns[place] = start + i
+                place += np.int64(block[i] >= low) - np.int64(block[i] >= high)
     return columns[:count]
 
 
 @_compiled
-def _nth(values, place):
+def _nth(values: np.ndarray, place: int) -> float:
     """The value that stands at a place in ascending order, by Hoare's selection."""
     values = values.copy()
     low, high = 0, len(values) - 1
@@ -72,17 +74,17 @@ def _nth(values, place):
 
 
 @_compiled
-def _threshold(row, sample, kept):
+def _threshold(row: np.ndarray, sample: np.ndarray, size: int) -> tuple[float, int]:
     """Bound and cut of a row; the values of the sample are tried until few lie between two."""
     density = len(sample) / len(row)
-    at, tried = int((len(row) - kept) * density), 0
+    at, tried = int((len(row) - size) * density), 0
     low, below = -1, len(row)  # the threshold is in [sample[low], sample[high]), and that many
     high, above = len(sample), 0  # tokens are there or higher
     while below - above > FEW and high - low > 1:
         at = min(max(at, low + 1), high - 1) if tried < GUESSES else (low + high) // 2
         count = _count(row, sample[at])
-        step = 1 + int(abs(count - kept) * density)
-        if count >= kept:
+        step = 1 + int(abs(count - size) * density)
+        if count >= size:
             while at + 1 < high and sample[at + 1] == sample[at]:  # no other count
                 at += 1
             low, below, at = at, count, at + step
@@ -95,8 +97,8 @@ def _threshold(row, sample, kept):
     highest = sample[high] if high < len(sample) else np.inf
     columns = _columns(row, row.dtype.type(lowest), row.dtype.type(highest), below - above)
     values = row[columns]
-    bound = _nth(values, below - kept)
-    surplus = _count(values, bound) + above - kept
+    bound = _nth(values, below - size)
+    surplus = _count(values, bound) + above - size
     if surplus:
         for i in range(len(values)):
             surplus -= values[i] == bound
@@ -106,29 +108,46 @@ def _threshold(row, sample, kept):
 
 
 @_compiled
-def _search(rows, samples, kept, top, bound, cut):
+def _search(
+    rows: np.ndarray,
+    samples: np.ndarray,
+    size: int,
+    top: np.ndarray,
+    bound: np.ndarray,
+    cut: np.ndarray,
+) -> None:
     for i in range(len(rows)):
         if math.isfinite(top[i, 0]):
-            bound[i, 0], cut[i, 0] = _threshold(rows[i], samples[i], kept)
+            bound[i, 0], cut[i, 0] = _threshold(rows[i], samples[i], size)
         else:
             bound[i, 0], cut[i, 0] = top[i, 0], 0
 
 
-def search(rows: np.ndarray, kept: int, top: np.ndarray, bound: np.ndarray, cut: np.ndarray):
-    """Writes bound and cut of the `kept` highest, of ties the last. Exact for every input.
+def search(
+    rows: np.ndarray, size: int, top: np.ndarray, bound: np.ndarray, cut: np.ndarray
+) -> None:
+    """Writes bound and cut of the `size` highest, of ties the last. Exact for every input.
 
     Args:
         rows: [rows, V], contiguous.
-        kept: tokens to keep, 1 to V.
+        size: of A(s), tokens, 1 to V.
         top: [rows, 1], the highest of each; a row with NaN or infinity here is not searched.
         bound: [rows, 1], written, like `cut`.
     """
     samples = np.sort(rows[:, :: max(1, rows.shape[1] // SAMPLE)])
-    _search(rows, samples, kept, top, bound, cut)
+    _search(rows, samples, size, top, bound, cut)
 
 
 @_compiled
-def shift(rows, scale, floor, top, bound, cut, out):
+def shift(
+    rows: np.ndarray,
+    scale: float,
+    floor: float,
+    top: np.ndarray,
+    bound: np.ndarray,
+    cut: np.ndarray,
+    out: np.ndarray,
+) -> None:
     """Writes (z - top) * scale on A(s), elsewhere and at least (for -inf) the floor."""
     scale, floor = rows.dtype.type(scale), rows.dtype.type(floor)
     for r in range(len(rows)):

@@ -7,6 +7,7 @@ checkpoint of the base model; an arm's lines go to OUT/ARM.jsonl as a worker's r
 """
 
 import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
@@ -14,8 +15,6 @@ from pathlib import Path
 from algorithms.openrlhf import cpu
 
 cpu.prepare_process()
-
-import ray  # noqa: E402
 
 import algorithms  # noqa: E402
 from algorithms.openrlhf.driver import train  # noqa: E402
@@ -35,7 +34,7 @@ def make_controller(out, arms, steps):
             session, base = self.args.session[0], out / "base"
             with session.make_grader() as self.grader:
                 self.grader.start()
-                ray.get(self.actor_model_group.async_run_method("save_state", folder=base))
+                self.workers.each("save_state", folder=base)
                 for name, arm in arms.items():
                     self.train_arm(session, base, name, **arm)
 
@@ -51,17 +50,20 @@ def make_controller(out, arms, steps):
                 session,
                 algorithm=algorithms.load(algorithm, **settings),
                 folder=out / "cells" / name,
+                make_recorder=functools.partial(
+                    Recorder, out / f"{name}.jsonl", 1, Budget("steps", steps), 1
+                ),
                 reward=reward,
             )
-            self.recorder = Recorder(out / f"{name}.jsonl", 1, Budget("steps", steps), 1)
-            self.ledger = self.recorder.ledger
             self.fruitless = name == "fruitless"
-            step, state, _ = self._begin(experiment, base)
-            self.probe = self._probe_rollouts(0)
-            while not self.ledger.exhausted():
-                step, state = self._train_step(step + 1, state)
-            self.recorder.write("probe", step=step, fraction=1.0, values=self._score_probe())
-            self._warn_if_inert(step)
+            self._compose(experiment)
+            progress = self._begin(base)
+            self.probe.load(0)
+            while not self.recorder.ledger.exhausted():
+                progress = self._train_step(progress)
+            values = self.probe.score()
+            self.recorder.write("probe", step=progress.step, fraction=1.0, values=values)
+            self._warn_if_inert(progress)
 
     return EveryArm
 

@@ -49,11 +49,11 @@ def make_policy(cell, at, point):
                 kill_everything(self.root)
             super().begin_step(step, state, extra)
 
-        def save_state(self, folder, own=None):
-            here = (folder.parent.parent.name, (own or {}).get("step"))
+        def save_state(self, folder, progress=None):
+            here = (folder.parent.parent.name, (progress or {}).get("step"))
             if (*here, "saving") == (cell, at, point):
                 torch.save = self.half_of_the_optimizer
-            super().save_state(folder, own)
+            super().save_state(folder, progress)
             if (*here, "fenced") == (cell, at, point):
                 write_lease(folder.parent.parent, 99)
 

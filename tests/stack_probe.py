@@ -22,10 +22,16 @@ from openrlhf.trainer.ray.vllm_engine import batch_vllm_engine_call  # noqa: E40
 from vllm import SamplingParams  # noqa: E402
 
 import algorithms  # noqa: E402
+from algorithms.openrlhf.credit import give_credit  # noqa: E402
 from algorithms.openrlhf.driver import train  # noqa: E402
 from algorithms.openrlhf.experiment import Experiment  # noqa: E402
 from algorithms.openrlhf.flags import command_line  # noqa: E402
-from algorithms.openrlhf.rollouts import Extra, policy_entropy, training_batch  # noqa: E402
+from algorithms.openrlhf.rollouts import (  # noqa: E402
+    Extra,
+    hashed_seed,
+    policy_entropy,
+    training_batch,
+)
 from benchmarks.arithmetic.problems import problems, write_jsonl  # noqa: E402
 
 ARMS = {
@@ -89,8 +95,8 @@ def make_controller(out):  # noqa: C901  a class with its helpers
 
     class Probe(controller.Controller):
         def fit(self, global_step=0):
-            self.suite = self.args.suite
-            self.algorithm = self.suite.algorithm
+            self.grader = self.args.suite.make_grader()
+            self._compose(self.args.suite)
             measured = {"gradients": {}, "marks": {}}
             generator = torch.Generator().manual_seed(1)
             rewards = self._rewards(generator)
@@ -98,14 +104,15 @@ def make_controller(out):  # noqa: C901  a class with its helpers
                 dataclasses.replace(rollout, reward=reward)
                 for rollout, reward in zip(self._roll_out(1), rewards, strict=True)
             ]
-            rows = self._measure(rollouts)
+            rows = self.workers.measure(rollouts)
             measured["entropy"] = policy_entropy(rows)["entropy"]
             for row in rows:  # ratios on both sides of every clip bound
                 row.log_probs += 0.4 * torch.randn(row.log_probs.shape, generator=generator)
             group, pad = self.actor_model_group, self.tokenizer.pad_token_id
+            seed = hashed_seed(self.experiment.seed, "tokens", 1)
             for name, (algorithm, settings) in ARMS.items():
-                self.algorithm = chosen = algorithms.load(algorithm, **settings)
-                self._credit(rows, chosen.initial_state(), 1)
+                chosen = algorithms.load(algorithm, **settings)
+                give_credit(chosen, rows, chosen.initial_state(), GROUP, seed)
                 size = self.args.rollout.micro_batch_size
                 batches = [
                     training_batch(rows[i : i + size], pad) for i in range(0, len(rows), size)
@@ -122,8 +129,7 @@ def make_controller(out):  # noqa: C901  a class with its helpers
                     ray.get(group.async_run_method(method_name="clear"))
             fields = ("sequences", "attention_mask", "action_mask", "action_log_probs")
             measured["batches"] = [{f: getattr(b, f).clone() for f in fields} for b in batches]
-            self.algorithm = algorithms.load("grpo")
-            self._credit(rows, {}, 1)
+            give_credit(algorithms.load("grpo"), rows, {}, GROUP, seed)
             measured["log_probs"] = [self._both_log_probs(batches)]
             for step in (1, 2):
                 self._update(step, {}, rows, None)
@@ -145,7 +151,7 @@ def make_controller(out):  # noqa: C901  a class with its helpers
 
         def _both_log_probs(self, batches):
             """(trainer's, vLLM's) log-probs of the responses' tokens, each response apart."""
-            trained = [log_probs for log_probs, *_ in self._on_workers("forward", batches)]
+            trained = [log_probs for log_probs, *_ in self.workers.over("forward", batches)]
             pairs = []
             for batch, log_probs in zip(batches, trained, strict=True):
                 for i in range(len(batch.sequences)):

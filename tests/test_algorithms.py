@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 import algorithms  # noqa: E402
 from algorithms import ALGORITHMS, load  # noqa: E402
-from algorithms.base import Tokens  # noqa: E402
+from algorithms.base import Batch, Tokens  # noqa: E402
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
 OFF = {
@@ -221,6 +221,9 @@ def test_aepo_asks_for_hot_samples_below_the_target_and_cold_ones_above():
     fall = aepo.extra_rollouts(aepo.next_state(state, {"entropy": 0.5}))
     assert (fall["temperature"], fall["positives"]) == (0.8, 30)
     assert rise["inject"] == "append" and rise["coefficient"] == 1.0
+    assert (rise.temperature, rise.positives, rise.prompts) == (1.2, 60, 1.0)
+    with pytest.raises(KeyError, match="no 'top_p' among temperature, positives, prompts"):
+        rise["top_p"]
     sampled = load("aepo", entropy_estimator="sampled")
     assert sampled.observe({}, {"entropy": 0.3, "entropy_sampled": 0.9}) == {"entropy": 0.9}
 
@@ -295,6 +298,28 @@ def test_gspo_by_hand():
     events = load("gspo").clip_events(new.detach(), torch.zeros(1, 3), advantages, mask)
     assert events["clip_high"].tolist() == [[True, True, False]]
     assert (load("gspo").eps_low, load("gspo").eps_high) == (3e-4, 4e-4)
+
+
+def test_loose_tensors_and_a_batch_are_one_objective():
+    """`surrogate` and `clip_events` put a Batch together: GSPO needs the mask, KL-Cov the marks."""
+    new, old = torch.randn(2, 3, 5) * 0.3
+    advantages, marks = torch.randn(3, 5), torch.randint(0, 2, (3, 5)).float()
+    mask = torch.tensor([[1, 1, 1, 0, 0], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
+    batch = Batch(old, advantages, mask, marks)
+    for name in ALGORITHMS:
+        arm = load(name)
+        loose = arm.surrogate(new, old, advantages, mask_BT=mask, marks_BT=marks)
+        assert torch.equal(loose, arm.objective(new, batch)), name
+        events, expected = arm.clip_events(new, old, advantages, mask), arm.clipped(new, batch)
+        assert events.keys() == expected.keys() == {"clip_low", "clip_high"}
+        assert all(torch.equal(events[side], expected[side]) for side in expected), name
+
+
+def test_without_a_mask_every_token_is_a_response():
+    zeros = torch.zeros(2, 3)
+    assert Batch(zeros, zeros).inside.all()
+    mask = torch.tensor([[1, 0, 0], [1, 1, 0]])
+    assert Batch(zeros, zeros, mask).inside.tolist() == mask.bool().tolist()
 
 
 def test_gspo_with_one_token_is_grpo_bit_for_bit():

@@ -290,7 +290,7 @@ HANDED_OVER = {
     ("suite/run/processes.py", "suite/worker/__main__.py"): '"suite.worker"',  # a new process
     # The driver gives OpenRLHF these three classes; it makes and calls them.
     ("algorithms/openrlhf/controller.py", "algorithms/openrlhf/actor.py"): "actor_model_group",
-    ("algorithms/openrlhf/trainer.py", "algorithms/grpo.py"): "algorithm.surrogate(",  # a method
+    ("algorithms/openrlhf/trainer.py", "algorithms/grpo.py"): "algorithm.objective(",  # a method
 }
 
 
@@ -306,7 +306,7 @@ def test_every_file_from_the_command_to_the_equation_is_named(repo):
             assert repo / following in handed_to(repo, repo / step), (step, following)
     plugged_in = {repo / f"algorithms/openrlhf/{name}.py" for name in ("controller", "actor")}
     assert plugged_in <= handed_to(repo, repo / "algorithms/openrlhf/driver.py")
-    assert "def surrogate(" in (repo / "algorithms/grpo.py").read_text()
+    assert "def objective(" in (repo / "algorithms/grpo.py").read_text()
 
 
 def handed_to(repo, path):

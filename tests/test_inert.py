@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from algorithms import load  # noqa: E402
+from algorithms.base import Batch  # noqa: E402
 from algorithms.inert import differs_from_grpo, reference  # noqa: E402
 
 REWARDS = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
@@ -15,9 +16,9 @@ def differs(name, ratios, **settings):
     arm = load(name, **settings)
     old = torch.full((4, 1), -1.0)
     new = old + torch.tensor(ratios).log().view(4, 1)
-    mask = torch.ones(4, 1)
     own, grpo = (a.advantages(REWARDS).view(4, 1) for a in (arm, reference(arm)))
-    return differs_from_grpo(arm, new, old, own, grpo, mask)[:, 0].tolist()
+    batch = Batch(old, own, mask=torch.ones(4, 1))
+    return differs_from_grpo(arm, new, batch, grpo)[:, 0].tolist()
 
 
 @pytest.mark.parametrize("name", ["clip-higher", "clip-high-off", "clip-low", "dapo", "grpo"])
@@ -45,4 +46,4 @@ def test_padding_never_differs():
     arm = load("w_reinforce")
     zeros = torch.zeros(4, 1)
     own = arm.advantages(REWARDS).view(4, 1)
-    assert not differs_from_grpo(arm, zeros, zeros, own, zeros, mask_BT=zeros).any()
+    assert not differs_from_grpo(arm, zeros, Batch(zeros, own, mask=zeros), zeros).any()

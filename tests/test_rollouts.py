@@ -9,6 +9,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("openrlhf")
 
+from algorithms import load  # noqa: E402
+from algorithms.base import ExtraRollouts  # noqa: E402
 from algorithms.openrlhf.rollouts import (  # noqa: E402
     Rollout,
     Row,
@@ -118,24 +120,31 @@ def test_a_training_batch_puts_numbers_under_the_tokens_they_belong_to():
     assert batch.values.tolist() == [[0, 0, 1, 1], [1, 0, 0, 0]]
 
 
-class Drawing(SecondRollout):
-    """The part of the controller that draws, with prompts that succeed at a fixed rate."""
+class Engines:
+    """A sampler of 512 prompts a step, 8 responses each, that succeed at a fixed rate."""
+
+    prompts_per_step, group_size = 512, 8
 
     def __init__(self, rate, rewards=(0.0, 1.0)):
-        sampling = types.SimpleNamespace(batch_size=512)
-        self.args = types.SimpleNamespace(rollout=sampling)
-        self.group_size, self.rate, self.rewards = 8, rate, rewards
-        self.ledger = types.SimpleNamespace(phase=lambda name: contextlib.nullcontext())
+        self.rate, self.rewards = rate, rewards
         self.rounds = []
 
-    def _sample_groups(self, step, purpose, positions, temperature):
+    def groups(self, step, purpose, positions, temperature):
         self.rounds.append(len(positions))
         return [rollout()] * (8 * len(positions))
 
-    def _reward(self, rollouts, purpose, step):
+    def reward(self, rollouts, purpose, step):
         wins = round(self.rate * len(rollouts))
         losses = len(rollouts) - wins
         return [rollout(reward=self.rewards[1])] * wins + [rollout(reward=self.rewards[0])] * losses
+
+
+def drawn_from(engines, asked, rollouts):
+    """What a second rollout draws from these engines after `rollouts`."""
+    ledger = types.SimpleNamespace(phase=lambda name: contextlib.nullcontext())
+    recorder = types.SimpleNamespace(ledger=ledger)
+    second = SecondRollout(load("aepo"), recorder, engines, None, engines.reward)
+    return second.until_quota(1, asked, rollouts)
 
 
 @pytest.mark.parametrize(
@@ -148,17 +157,16 @@ class Drawing(SecondRollout):
 )
 def test_only_as_many_prompts_are_drawn_as_the_quota_needs(hot, rewards, rounds):
     own = [rollout(reward=rewards[i % 2]) for i in range(512)]
-    drawing = Drawing(hot, rewards)
-    wanted = {"positives": 60, "prompts": 1.0, "temperature": 1.2}
-    drawn = drawing._draw_positives(1, wanted, own)
-    assert drawing.rounds == rounds and positives(drawn) >= 60
+    engines = Engines(hot, rewards)
+    drawn = drawn_from(engines, ExtraRollouts(temperature=1.2, positives=60), own)
+    assert engines.rounds == rounds and positives(drawn) >= 60
 
 
 def test_without_success_the_cap_ends_the_drawing():
-    drawing = Drawing(0.0)
-    wanted = {"positives": 60, "prompts": 0.25, "temperature": 1.2}
-    assert len(drawing._draw_positives(1, wanted, [rollout()] * 4096)) == 8 * 128
-    assert drawing.rounds == [128]
+    engines = Engines(0.0)
+    asked = ExtraRollouts(temperature=1.2, positives=60, prompts=0.25)
+    assert len(drawn_from(engines, asked, [rollout()] * 4096)) == 8 * 128
+    assert engines.rounds == [128]
 
 
 def test_a_batch_is_padded_on_the_right_and_marks_the_responses():

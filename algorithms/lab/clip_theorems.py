@@ -54,8 +54,8 @@ class ClipTheorem:
         step, before = self._step(logits, old), token_entropy(logits)
         errors = {}
         for eta in ETAS:
-            found = (token_entropy(logits + eta * step) - before) / eta
-            errors[eta] = float(((found - predicted) / predicted).abs().nanmedian())
+            change = (token_entropy(logits + eta * step) - before) / eta
+            errors[eta] = float(((change - predicted) / predicted).abs().nanmedian())
         order = torch.tensor([errors[ETAS[0]] / errors[ETAS[-1]]]).log10() / 2
         positive = {
             f"{name}_positive": float((value > 0)[~value.isnan()].double().mean())

@@ -95,6 +95,6 @@ def _covariances(z: Tensor) -> Tensor:
     return pi * centred - (pi * pi * centred).sum(-1, keepdim=True)
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
+def _relative(measured: Tensor, expected: Tensor) -> float:
     """The median relative error; maxima blow up where the expected value is near zero."""
-    return float(((found - expected) / expected).abs().nanmedian())
+    return float(((measured - expected) / expected).abs().nanmedian())

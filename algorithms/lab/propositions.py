@@ -59,14 +59,14 @@ class BonusBias:
 
     problems: int = 500
     actions: int = 1000
-    kept: int = 20  # size of the clamped set, which holds the best actions
+    clamp_size: int = 20  # of the clamped set, which holds the best actions
     correct: int = 5
     coefficient_low: float = 0.01  # lambda is drawn between these, uniformly in its logarithm
     coefficient_high: float = 1.0
 
     def __post_init__(self) -> None:
-        require(0 < self.correct <= self.kept, "correct", self.correct, "in (0, kept]")
-        require(self.kept <= self.actions, "kept", self.kept, "at most actions")
+        require(0 < self.correct <= self.clamp_size, "correct", self.correct, "in (0, clamp_size]")
+        require(self.clamp_size <= self.actions, "clamp_size", self.clamp_size, "at most actions")
         ordered = 0 < self.coefficient_low <= self.coefficient_high
         require(ordered, "coefficient_low", self.coefficient_low, "in (0, coefficient_high]")
 
@@ -81,7 +81,7 @@ class BonusBias:
         low, high = (torch.tensor(x).log() for x in (self.coefficient_low, self.coefficient_high))
         coefficient = (low + (high - low) * torch.rand(self.problems, 1, generator=source)).exp()
         result = {}
-        for name, size in (("full", self.actions), ("clamped", self.kept)):
+        for name, size in (("full", self.actions), ("clamped", self.clamp_size)):
             bias = _bias(rewards.topk(size, -1).values, coefficient)
             bound = coefficient[:, 0] * torch.tensor(size / self.correct).log()
             result[f"bias_{name}"] = float(bias.mean())

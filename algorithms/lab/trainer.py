@@ -1,7 +1,7 @@
 """One loop that trains tables of softmaxes with any algorithm, through the hooks of its base class.
 
     rollouts -> advantages -> credit, marks -> observe -> extra_rollouts
-             -> surrogate + bonus, a few full-batch steps -> next_state
+             -> objective + bonus, a few full-batch steps -> next_state
 
 as in the OpenRLHF trainer. The runs of an arm (its seeds) are trained side by side; what an
 algorithm computes over a batch (credit, marks, the controller) it computes for each run alone.
@@ -14,19 +14,37 @@ and "replace" is refused. An iteration visits every state, so it counts as an ep
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from algorithms.base import Algorithm, Tokens
+from algorithms.base import Algorithm, Batch, Tokens
 from algorithms.diagnostics import clip_diagnostics
 from algorithms.entropy import token_entropy
 from algorithms.lab import table
 from algorithms.lab.settings import Environment, Training
 
 Row = dict[str, Any]  # "step", and for each metric a list with the value of each run
+
+
+@dataclass
+class Samples:
+    """G sampled actions of every state and run, and what is trained on; all [R, S, G].
+
+    Attributes:
+        actions: indices of the table.
+        old_log_probs: of the policy that an iteration begins with, at temperature 1.
+        advantages: the algorithm's.
+        marks: the algorithm's, if it has any.
+    """
+
+    actions: Tensor
+    old_log_probs: Tensor
+    advantages: Tensor
+    marks: Tensor | None = None
 
 
 def train(
@@ -92,104 +110,102 @@ class Lab:
 
     def iterate(self, iteration: int) -> None:
         """Rollouts, credit, controller, update."""
-        first = torch.log_softmax(
-            self.logits_RSV, -1
-        )  # the first step's policy is the sampling one
+        sampling = torch.log_softmax(self.logits_RSV, -1)  # of the first optimizer step, too
         with torch.no_grad():
             self.old_logits_RSV.copy_(self.logits_RSV)
-            log_pi = first.detach()
+            log_pi = sampling.detach()
             actions = table.sample(log_pi.exp(), self.rollouts.next())
             rewards = self.rewarder(self.rewards_RSV, actions)
-            batch = self._batch(log_pi, actions, rewards, self.algorithm.advantages)
-            measured = self._measured(log_pi, batch, rewards, iteration)
+            samples = _samples(log_pi, actions, rewards, self.algorithm.advantages)
+            measured = self._measured(log_pi, samples, rewards, iteration)
             self.states = [
-                self.algorithm.observe(state, one)
-                for state, one in zip(self.states, measured, strict=True)
+                self.algorithm.observe(state, numbers)
+                for state, numbers in zip(self.states, measured, strict=True)
             ]
-            self._credit(log_pi, batch, rewards, iteration)
+            self._credit(log_pi, samples, rewards, iteration)
             extra = self._extra(log_pi)
-        statistic = self._update(first, batch, extra)
-        for run, one in enumerate(measured):
+        statistic = self._update(sampling, samples, extra)
+        for run, numbers in enumerate(measured):
             if statistic is not None:
-                one["bonus_statistic"] = float(statistic[run])
-            self.states[run] = self.algorithm.next_state(self.states[run], one)
-
-    @staticmethod
-    def _batch(log_pi_RSV: Tensor, actions_RSG: Tensor, rewards_RSG: Tensor, rule: Any) -> Row:
-        """Samples with the log-probs of the policy at temperature 1 and advantages by `rule`."""
-        groups_PG = rewards_RSG.flatten(0, 1)
-        return {
-            "actions": actions_RSG,
-            "old": log_pi_RSV.gather(-1, actions_RSG),
-            "advantages": rule(groups_PG).reshape(rewards_RSG.shape),
-        }
+                numbers["bonus_statistic"] = float(statistic[run])
+            self.states[run] = self.algorithm.next_state(self.states[run], numbers)
 
     def _measured(
-        self, log_pi: Tensor, batch: Row, rewards: Tensor, iteration: int
+        self, log_pi: Tensor, samples: Samples, rewards: Tensor, iteration: int
     ) -> list[dict[str, float]]:
         """What the controller of each run may look at; nothing when there is none."""
         if not self.controls:
             return [{} for _ in self.seeds]
         entropy_R = token_entropy(log_pi).mean(-1).tolist()
-        sampled_R = (-batch["old"].flatten(1).mean(-1)).tolist()
+        sampled_R = (-samples.old_log_probs.flatten(1).mean(-1)).tolist()
         reward_R = rewards.flatten(1).mean(-1).tolist()
         return [
             {"entropy": e, "entropy_sampled": s, "reward": r, "epoch": iteration}
             for e, s, r in zip(entropy_R, sampled_R, reward_R, strict=True)
         ]
 
-    def _credit(self, log_pi: Tensor, batch: Row, rewards: Tensor, iteration: int) -> None:
+    def _credit(self, log_pi: Tensor, samples: Samples, rewards: Tensor, iteration: int) -> None:
         """`credit` and `marks` of each run over its own batch of N = S G samples."""
         if not self.credits:
             return
         entropy = token_entropy(log_pi).unsqueeze(-1).expand_as(rewards)
         tempered = {
-            t: torch.log_softmax(log_pi / t, -1).gather(-1, batch["actions"])
+            t: torch.log_softmax(log_pi / t, -1).gather(-1, samples.actions)
             for t in self.algorithm.temperatures
         }
         credited, marked = [], []
         for run, seed in enumerate(self.seeds):
             tokens = Tokens(
-                advantages=batch["advantages"][run].flatten(),
+                advantages=samples.advantages[run].flatten(),
                 entropy=entropy[run].flatten(),
-                log_probs=batch["old"][run].flatten(),
+                log_probs=samples.old_log_probs[run].flatten(),
                 rewards=rewards[run].flatten(),
                 tempered={t: values[run].flatten() for t, values in tempered.items()},
                 seed=seed * 1_000_003 + iteration,
             )
             credited.append(self.algorithm.credit(tokens, self.states[run]))
-            marked.append(self.algorithm.marks(tokens))
-        batch["advantages"] = torch.stack(credited).reshape(rewards.shape)
-        if marked[0] is not None:
-            batch["marks"] = torch.stack(marked).reshape(rewards.shape)
+            if (marks := self.algorithm.marks(tokens)) is not None:
+                marked.append(marks)
+        samples.advantages = torch.stack(credited).reshape(rewards.shape)
+        if marked:
+            samples.marks = torch.stack(marked).reshape(rewards.shape)
 
-    def _extra(self, log_pi: Tensor) -> Row | None:
-        """G more samples in every state at the temperature that each run asks for, or None."""
+    def _extra(self, log_pi: Tensor) -> tuple[Samples, Tensor] | None:
+        """G more samples in every state at the temperature that each run asks for, or None.
+
+        With them the weight of their objective in each run, [R].
+        """
         asked = [self.algorithm.extra_rollouts(state) for state in self.states]
         if not any(asked):
             return None
-        if any(one and one["inject"] != "append" for one in asked):
+        if any(extra and extra.inject != "append" for extra in asked):
             raise ValueError("the lab draws extra samples with inject: append only")
-        temperature_R = torch.tensor([one["temperature"] if one else 1.0 for one in asked])
+        temperature_R = torch.tensor([extra.temperature if extra else 1.0 for extra in asked])
         hot = torch.softmax(log_pi / temperature_R[:, None, None], -1)
         actions = table.sample(hot, self.extra_rollouts.next())
         rewards = self.rewarder(self.rewards_RSV, actions, table.EXTRA_REWARDS)
-        batch = self._batch(log_pi, actions, rewards, self.algorithm.extra_advantages)
-        batch["weight"] = torch.tensor([one["coefficient"] if one else 0.0 for one in asked])
+        samples = _samples(log_pi, actions, rewards, self.algorithm.extra_advantages)
+        weight_R = torch.tensor([extra.coefficient if extra else 0.0 for extra in asked])
         self._add("temperature", temperature_R)
-        return batch
+        return samples, weight_R
 
     # The update ------------------------------------------------------------------------------
 
-    def _update(self, first: Tensor, batch: Row, extra: Row | None) -> Tensor | None:
-        """The optimizer steps of one iteration; the mean bonus statistic [R] that they saw."""
+    def _update(
+        self, sampling: Tensor, samples: Samples, extra: tuple[Samples, Tensor] | None
+    ) -> Tensor | None:
+        """The optimizer steps of one iteration; the mean bonus statistic [R] that they saw.
+
+        `sampling` is log pi before them, [R, S, V], with the graph that the first one needs.
+        """
         lambda_R = torch.tensor([self.algorithm.bonus_coefficient(s) for s in self.states])
         statistics = []
         for step in range(self.training.optimizer_steps):
-            log_pi = torch.log_softmax(self.logits_RSV, -1) if step else first
-            objective_R = self._surrogate(log_pi, batch)
+            log_pi = torch.log_softmax(self.logits_RSV, -1) if step else sampling
+            objective_R = self._objective(log_pi, samples, traced=True)
             if extra is not None:
-                objective_R = objective_R + extra["weight"] * self._surrogate(log_pi, extra)
+                drawn, weight_R = extra
+                objective_R = objective_R + weight_R * self._objective(log_pi, drawn)
             if self.algorithm.has_bonus:
                 with torch.set_grad_enabled(bool(lambda_R.any())):
                     values_RS = self.algorithm.bonus_statistic(self.logits_RSV)
@@ -204,17 +220,24 @@ class Lab:
         self._add("bonus_statistic", torch.stack(statistics).mean(0))
         return torch.stack(statistics).mean(0)
 
-    def _surrogate(self, log_pi: Tensor, batch: Row) -> Tensor:
-        """[R]: the sum over states of the mean over a state's samples."""
-        chosen = log_pi.gather(-1, batch["actions"])
-        arguments = [x.reshape(-1, 1) for x in (chosen, batch["old"], batch["advantages"])]
-        marks = batch["marks"].reshape(-1, 1) if "marks" in batch else None
-        values = self.algorithm.surrogate(*arguments, None, marks)
-        if "weight" not in batch:
-            events = self.algorithm.clip_events(*(x.detach() for x in arguments))
+    def _objective(self, log_pi: Tensor, samples: Samples, *, traced: bool = False) -> Tensor:
+        """[R]: the sum over states of the mean over a state's samples.
+
+        Where it is `traced`, what the clip silences is counted.
+        """
+        shape = samples.actions.shape
+        log_probs_BT = log_pi.gather(-1, samples.actions).reshape(-1, 1)  # responses of one token
+        batch = Batch(
+            old_log_probs=samples.old_log_probs.reshape(-1, 1),
+            advantages=samples.advantages.reshape(-1, 1),
+            marks=None if samples.marks is None else samples.marks.reshape(-1, 1),
+        )
+        values = self.algorithm.objective(log_probs_BT, batch)
+        if traced:
+            events = self.algorithm.clipped(log_probs_BT.detach(), batch)
             for name, silenced in events.items():
-                self._add(name, silenced.reshape(chosen.shape).float().flatten(1).mean(-1))
-        return values.reshape(chosen.shape).mean(-1).sum(-1)
+                self._add(name, silenced.reshape(shape).float().flatten(1).mean(-1))
+        return values.reshape(shape).mean(-1).sum(-1)
 
     # Traces ----------------------------------------------------------------------------------
 
@@ -242,9 +265,24 @@ class Lab:
         runs, states = self.logits_RSV.shape[:2]
         logits, old = (x.flatten(0, 1) for x in (self.logits_RSV, self.old_logits_RSV))
         clip_range = self.training.clip_range
-        found = clip_diagnostics(logits, old, clip_range, clip_range)
-        found.pop("entropy")
-        return {name: value.reshape(runs, states).nanmean(-1) for name, value in found.items()}
+        terms = clip_diagnostics(logits, old, clip_range, clip_range)
+        terms.pop("entropy")
+        return {name: value.reshape(runs, states).nanmean(-1) for name, value in terms.items()}
+
+
+def _samples(
+    log_pi_RSV: Tensor,
+    actions_RSG: Tensor,
+    rewards_RSG: Tensor,
+    rule: Callable[[Tensor], Tensor],
+) -> Samples:
+    """Samples with the log-probs of the policy at temperature 1 and advantages by `rule`."""
+    groups_PG = rewards_RSG.flatten(0, 1)
+    return Samples(
+        actions=actions_RSG,
+        old_log_probs=log_pi_RSV.gather(-1, actions_RSG),
+        advantages=rule(groups_PG).reshape(rewards_RSG.shape),
+    )
 
 
 def _overrides(algorithm: Algorithm, *methods: str) -> bool:

@@ -6,6 +6,7 @@ Old log-probs and entropies, the clip's diagnostics, the entropy probe, and the 
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,34 @@ from algorithms.openrlhf.rollouts import Extra
 from algorithms.openrlhf.trainer import PolicyTrainer
 
 
+@dataclass(frozen=True)
+class BeforeUpdate:
+    """N states of a batch as the policy that sampled saw them, to be compared with the next one.
+
+    Attributes:
+        inputs: sequences, action mask and attention mask of the batch.
+        places: of the states among its B * T tokens, [N].
+        logits: of the policy that sampled, [N, V].
+    """
+
+    inputs: tuple[Tensor, Tensor, Tensor]
+    places: Tensor
+    logits: Tensor
+
+
 class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
     """OpenRLHF's policy worker, which also measures entropy and takes the algorithm's state."""
 
-    def save_state(self, folder: Path, own: dict[str, Any] | None = None) -> None:
-        """Weights, optimizer and `own` as a new DeepSpeed checkpoint at `folder`, on the disk.
+    before_update: BeforeUpdate | None = None  # the states to diagnose in this step
 
-        That of the base model, the state in which the cells of a session begin, has no `own`.
+    def save_state(self, folder: Path, progress: dict[str, Any] | None = None) -> None:
+        """Weights, optimizer and `progress` as a new DeepSpeed checkpoint at `folder`, on the disk.
+
+        That of the base model, the state in which the cells of a session begin, has no progress.
         """
+        client_state = {"own": progress or {}}
         self.actor.model.save_checkpoint(
-            str(folder.parent), tag=folder.name, client_state={"own": own or {}}, save_latest=False
+            str(folder.parent), tag=folder.name, client_state=client_state, save_latest=False
         )
         checkpoints.flush(folder)
         torch.distributed.barrier()
@@ -38,12 +57,12 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
     def begin_cell(self, experiment: Any, source: Path | None) -> dict[str, Any]:
         """Another cell: its algorithm, and the weights and optimizer that `save_state` kept.
 
-        Without a `source` they are those in which the worker came up. Returns `own`.
+        Without a `source` they are those in which the worker came up. Returns the progress.
         """
         args = self.strategy.args
         args.suite = experiment
         self.trainer.begin_cell(experiment.algorithm)
-        self.kept = None
+        self.before_update = None
         if source is None:
             return {}
         if args.ds.enable_sleep:
@@ -92,14 +111,13 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
             tempered = {
                 t: (_log_probs_at(t, logits_BSV, sequences) * mask_BT).cpu() for t in temperatures
             }
-        if states and self.kept is None:
-            chosen = mask_BT.reshape(-1).nonzero()[:, 0]
-            chosen = chosen[torch.linspace(0, len(chosen) - 1, min(states, len(chosen))).long()]
-            old_NV = logits_BSV[:, :-1].reshape(-1, logits_BSV.shape[-1])[chosen].clone()
-            self.kept = (sequences, action_mask, attention_mask), chosen, old_NV
+        if states and self.before_update is None:
+            places = mask_BT.reshape(-1).nonzero()[:, 0]
+            places = places[torch.linspace(0, len(places) - 1, min(states, len(places))).long()]
+            old_NV = logits_BSV[:, :-1].reshape(-1, logits_BSV.shape[-1])[places].clone()
+            inputs = (sequences, action_mask, attention_mask)
+            self.before_update = BeforeUpdate(inputs, places, old_NV)
         return log_probs_BT.cpu(), (entropy_BT * mask_BT).cpu(), tempered
-
-    kept: tuple[Any, Tensor, Tensor] | None = None  # inputs, states and old logits to diagnose
 
     def diagnose(self) -> dict[str, float]:
         """Means over the kept states, after the update, of what `clip_diagnostics` defines.
@@ -107,19 +125,18 @@ class PolicyActor(PolicyModelActor.__ray_metadata__.modified_class):
         "theorem_1" and "theorem_2" are the entropy change that they predict for a random reward, up
         to the step size. A side of the clip that is off is measured at GRPO's 0.2.
         """
-        if self.kept is None:
+        before, self.before_update = self.before_update, None
+        if before is None:
             return {}
-        inputs, chosen, old_NV = self.kept
-        self.kept = None
-        _, logits_BSV, _ = self._logits(*inputs)
-        logits_NV = logits_BSV[:, :-1].reshape(-1, logits_BSV.shape[-1])[chosen]
+        _, logits_BSV, _ = self._logits(*before.inputs)
+        logits_NV = logits_BSV[:, :-1].reshape(-1, logits_BSV.shape[-1])[before.places]
         algorithm = self.trainer.algorithm
         low = algorithm.eps_low if algorithm.eps_low < 1.0 else 0.2
         high = algorithm.eps_high if algorithm.eps_high < float("inf") else 0.2
-        found = clip_diagnostics(logits_NV, old_NV, low, high)
-        found["theorem_1"] = entropy_change(found, "q")
-        found["theorem_2"] = entropy_change(found, "surprisal")
-        return {name: float(values_N.nanmean()) for name, values_N in found.items()}
+        terms = clip_diagnostics(logits_NV, before.logits, low, high)
+        terms["theorem_1"] = entropy_change(terms, "q")
+        terms["theorem_2"] = entropy_change(terms, "surprisal")
+        return {name: float(values_N.nanmean()) for name, values_N in terms.items()}
 
     def score_probe(
         self, sequences: Tensor, action_mask: Tensor, attention_mask: Tensor, clamp: float

@@ -67,13 +67,13 @@ def _placeholder_flash_attn() -> None:
     def unavailable(*_: Any, **__: Any) -> None:
         raise RuntimeError("flash-attn is not installed: packed sequences need a GPU machine")
 
-    wanted = {
+    names: dict[str, tuple[str, ...]] = {
         "flash_attn": (),
         "flash_attn.bert_padding": ("index_first_axis", "pad_input", "rearrange", "unpad_input"),
         "flash_attn.utils": (),
         "flash_attn.utils.distributed": ("all_gather",),
     }
-    for name, attributes in wanted.items():
+    for name, attributes in names.items():
         module = ModuleType(name)
         module.__spec__ = importlib.machinery.ModuleSpec(name, loader=None)
         for attribute in attributes:
@@ -98,11 +98,12 @@ def _answer_cuda_calls() -> None:
     class Stream:
         def synchronize(self) -> None: ...
 
-    torch.cuda._suite_cpu = True
-    torch.cuda.current_device = lambda: _CpuDevice("cpu")
-    torch.cuda.current_stream = lambda *_: Stream()
+    cuda: Any = torch.cuda  # a module whose names are replaced, by others of other types
+    cuda._suite_cpu = True
+    cuda.current_device = lambda: _CpuDevice("cpu")
+    cuda.current_stream = lambda *_: Stream()
     for name in ("set_device", "empty_cache", "synchronize"):
-        setattr(torch.cuda, name, lambda *_, **__: None)
+        setattr(cuda, name, lambda *_, **__: None)
 
     cuda_mesh = device_mesh.init_device_mesh
 
@@ -117,7 +118,7 @@ def use_float32(args: Any) -> None:
     args.ds.param_dtype = "fp32"
 
 
-def patch_trainer(ppo_actor: ModuleType) -> None:
+def patch_trainer(ppo_actor: Any) -> None:
     """Answers 3 and 5 inside a policy worker; `ppo_actor` is OpenRLHF's module of that name."""
     if not active():
         return
@@ -125,10 +126,10 @@ def patch_trainer(ppo_actor: ModuleType) -> None:
     import torch
 
     ppo_actor.stateless_init_process_group = GlooGroup
-    known = openrlhf_utils.convert_to_torch_dtype
+    other_types = openrlhf_utils.convert_to_torch_dtype
 
     def convert_to_torch_dtype(param_dtype: str) -> torch.dtype:
-        return torch.float32 if param_dtype == "fp32" else known(param_dtype)
+        return torch.float32 if param_dtype == "fp32" else other_types(param_dtype)
 
     openrlhf_utils.convert_to_torch_dtype = convert_to_torch_dtype
 
@@ -145,11 +146,11 @@ def replay_adam(optimizer: Any) -> None:
 
     taken = max((int(state["step"]) for state in optimizer.state.values()), default=0)
     group = optimizer.param_groups[0]
-    of_nothing = [[torch.zeros(1)] for _ in range(4)]  # gradient, parameter, both moments
+    nothing = [[torch.zeros(1)] for _ in range(4)]  # gradient, parameter, both moments
     same = (optimizer.adam_w_mode, int(group["bias_correction"]), 0.0)
     for step in range(1, taken + 1):
         optimizer.multi_tensor_adam(
-            1, optimizer._dummy_overflow_buf, of_nothing, 0.0, *group["betas"], 1.0, step, *same
+            1, optimizer._dummy_overflow_buf, nothing, 0.0, *group["betas"], 1.0, step, *same
         )
 
 
@@ -161,7 +162,7 @@ class GlooGroup:
 
         patience = timedelta(minutes=5)
         store = TCPStore(host, port, world_size, is_master=rank == 0, timeout=patience)
-        self._group = ProcessGroupGloo(store, rank, world_size, patience)
+        self._group: Any = ProcessGroupGloo(store, rank, world_size, patience)
         self._store = store
 
     def broadcast(self, tensor: Any, src: int, stream: Any = None) -> None:
@@ -180,6 +181,8 @@ class WeightReceiver:
     vLLM's CPU build repacks linear weights after loading, so a second load of single parameters
     fails; `reload_weights` starts from the unpacked layout and takes all of them at once.
     """
+
+    model_runner: Any  # of the vLLM worker that is extended
 
     def init_process_group(
         self, host: str, port: int, rank_offset: int, world_size: int, *_: Any, **__: Any

@@ -14,17 +14,12 @@ import runpy
 import sys
 import threading
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from algorithms.openrlhf import cpu
 from algorithms.openrlhf.experiment import Experiment
 
-if TYPE_CHECKING:
-    pass
-
 OPENRLHF_CLI = "openrlhf.cli.train_ppo_ray"
-
-
 GANG = "SUITE_GANG"  # NAMESPACE/NAME of the placement group to live in, on a cluster
 CARRIED = ("SUITE_", "HF_", "PYTHONPATH")  # environment that a cluster's processes need as well
 
@@ -195,7 +190,8 @@ def _live_in_gang(ppo_trainer: Any) -> None:
             raise ValueError(f"{len(bundles)} GPUs wanted, {gang.bundle_count} are reserved")
         return gang
 
-    sys.modules["ray.util.placement_group"].placement_group = placement_group
+    module: Any = sys.modules["ray.util.placement_group"]  # whose function is replaced
+    module.placement_group = placement_group
     ppo_trainer.PPOTrainer = ppo_trainer.PPOTrainer.options(
         num_cpus=0, scheduling_strategy=PlacementGroupSchedulingStrategy(gang, 0)
     )

@@ -16,14 +16,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
-from vllm import LLM, SamplingParams
+from vllm import LLM, SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
 
 from algorithms.openrlhf import cpu
 from algorithms.openrlhf.rollouts import Sample
 
 # What OpenRLHF's actor is given besides the engine's own settings.
-_ACTORS_OWN = (
+_ACTOR_ONLY = (
     "agent_func_path",
     "bundle_indices",
     "full_determinism",
@@ -36,12 +36,13 @@ _ACTORS_OWN = (
 class EngineActor(RolloutRayActor.__ray_metadata__.modified_class):
     """OpenRLHF's actor with a grouped generate; without a GPU the engine is in its process."""
 
-    async def __init__(self, *args: Any, **kwargs: Any):
+    # Ray awaits the constructor of an asynchronous actor.
+    async def __init__(self, *args: Any, **kwargs: Any):  # type: ignore[misc]
         kwargs["disable_log_stats"] = True
         if not cpu.active():
             await super().__init__(*args, **kwargs)
             return
-        for name in _ACTORS_OWN:
+        for name in _ACTOR_ONLY:
             kwargs.pop(name, None)
         self._mm_pad_token_ids = None
         self.llm = _InProcess(*args, **kwargs)
@@ -58,8 +59,8 @@ class EngineActor(RolloutRayActor.__ray_metadata__.modified_class):
         `params` are keyword arguments of vllm.SamplingParams, one dict a prompt.
         """
         settings = [
-            SamplingParams(**one, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
-            for one in params
+            SamplingParams(**given, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+            for given in params
         ]
         if isinstance(self.llm, _InProcess):
             outputs = self.llm.all_of(prompts, settings)
@@ -83,7 +84,7 @@ class _InProcess:
 
     def all_of(self, prompts: list[list[int]], settings: list[SamplingParams]) -> list[Any]:
         """The outputs of all requests, in order."""
-        requests = [{"prompt_token_ids": prompt} for prompt in prompts]
+        requests = [TokensPrompt(prompt_token_ids=prompt) for prompt in prompts]
         return self._llm.generate(requests, settings, use_tqdm=False)
 
     async def generate(

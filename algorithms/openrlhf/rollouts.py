@@ -45,7 +45,7 @@ class Row:
         log_probs: log pi_old at temperature 1.
         entropy: H_t of pi_old, nats.
         tempered: log pi_old^T for each temperature that the algorithm asked for.
-        advantages: the algorithm's.
+        advantages: the algorithm's; empty, as the next two, until credit is given.
         reference: plain GRPO's, for the inert-arm detector.
         marks: the algorithm's, or zeros.
     """
@@ -54,9 +54,9 @@ class Row:
     log_probs: Tensor
     entropy: Tensor
     tempered: dict[float, Tensor] = field(default_factory=dict)
-    advantages: Tensor | None = None
-    reference: Tensor | None = None
-    marks: Tensor | None = None
+    advantages: Tensor = field(default_factory=lambda: torch.empty(0))
+    reference: Tensor = field(default_factory=lambda: torch.empty(0))
+    marks: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ def prompt_indices(seed: int, step: int, count: int, size: int) -> list[int]:
     A function of its arguments alone, the same for every arm: arms see the same prompts.
     """
     start = (step - 1) * count
-    chosen = []
+    indices = []
     for position in range(start, start + count):
         epoch, offset = divmod(position, size)
-        chosen.append(int(_permutation(seed, epoch, size)[offset]))
-    return chosen
+        indices.append(int(_permutation(seed, epoch, size)[offset]))
+    return indices
 
 
 @lru_cache(maxsize=4)
@@ -117,10 +117,16 @@ def rewarded(
         kind: "verified": R = 1 for a correct answer and 0 for anything else; {"bernoulli": p} or
             {"gaussian": sigma}: random, independent of the response (CLIP 2509.26114's control).
         seed: of random rewards.
+
+    Raises:
+        ValueError: another rule.
     """
     rewards = [float(c) for c in correct]
-    if kind != "verified":
-        ((law, parameter),) = dict(kind).items()
+    if isinstance(kind, str):
+        if kind != "verified":
+            raise ValueError(f"unknown rule of rewards {kind!r}; valid: verified, or a law")
+    else:
+        ((law, parameter),) = kind.items()
         generator = torch.Generator().manual_seed(seed)
         if law == "bernoulli":
             drawn = torch.rand(len(rollouts), generator=generator) < parameter
@@ -154,10 +160,10 @@ def positives(rollouts: list[Rollout]) -> int:
 
 def first_positives(rollouts: list[Rollout], quota: int) -> int:
     """How many of the rollouts it takes, in order, to have `quota` positives among them."""
-    found = 0
+    counted = 0
     for taken, rollout in enumerate(rollouts, start=1):
-        found += rollout.reward > 0.5
-        if found == quota:
+        counted += rollout.reward > 0.5
+        if counted == quota:
             return taken
     return len(rollouts)
 

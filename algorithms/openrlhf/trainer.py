@@ -16,7 +16,7 @@ import torch
 from openrlhf.trainer.ray.ppo_actor import ActorPPOTrainer
 from torch import Tensor
 
-from algorithms.base import Algorithm
+from algorithms.base import Algorithm, Batch
 from algorithms.inert import differs_from_grpo
 from algorithms.objective import aggregate
 from algorithms.openrlhf import cpu
@@ -48,6 +48,7 @@ class PolicyTrainer(ActorPPOTrainer):
         self.algorithm = algorithm
         self.state = algorithm.initial_state()
         self.extra: Extra | None = None
+        self.extra_rows = torch.empty(0, dtype=torch.long)  # those of this rank
         self.ranks = 1
         self.replay_buffer.clear()
 
@@ -76,7 +77,7 @@ class PolicyTrainer(ActorPPOTrainer):
         """Forward, objective, backward and (at the accumulation boundary) one optimizer step."""
         self.actor.train()
         rows = len(experience.sequences)
-        batch = _with_rows(experience, self.extra, self._extra_rows(step))
+        batch = self._with_extra(experience, step)
         log_probs_BT, output = self.actor(
             batch["sequences"],
             batch["action_mask"],
@@ -88,9 +89,9 @@ class PolicyTrainer(ActorPPOTrainer):
         objective, metrics = self._objective(
             log_probs_BT[:rows], output.logits[:rows], main, loss_batch_info or {}
         )
-        if len(log_probs_BT) > rows:
+        if self.extra is not None and len(log_probs_BT) > rows:
             added = {name: tensor[rows:] for name, tensor in batch.items()}
-            objective = objective + self._extra_objective(log_probs_BT[rows:], added)
+            objective = objective + self._extra_objective(log_probs_BT[rows:], added, self.extra)
         self.strategy.backward(-objective, self.actor, self.actor_optim)
         self.strategy.optimizer_step(self.actor_optim, self.actor, self.actor_scheduler)
         mask_BT = experience.action_mask
@@ -116,12 +117,12 @@ class PolicyTrainer(ActorPPOTrainer):
         self,
         log_probs_BT: Tensor,
         logits_BSV: Tensor,
-        batch: dict[str, Tensor],
+        tensors: dict[str, Tensor],
         info: dict[str, Any],
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """This micro-batch's share of J, and the per-response means to trace."""
-        mask_BT, old_BT = batch["action_mask"], batch["action_log_probs"]
-        advantages_BT, marks_BT = batch["advantages"], batch["values"]
+        mask_BT, old_BT = tensors["action_mask"], tensors["action_log_probs"]
+        batch = Batch(old_BT, tensors["advantages"], mask_BT, tensors["values"])
         total = info.get(
             "batch_num_tokens" if self.aggregation == "token-mean" else "global_batch_size"
         )
@@ -132,9 +133,7 @@ class PolicyTrainer(ActorPPOTrainer):
             return aggregate(values_BT, mask_BT, self.aggregation, total=total)
 
         algorithm = self.algorithm
-        objective = share(
-            algorithm.surrogate(log_probs_BT, old_BT, advantages_BT, mask_BT, marks_BT)
-        )
+        objective = share(algorithm.objective(log_probs_BT, batch))
         metrics = {}
         coefficient = algorithm.bonus_coefficient(self.state)
         if algorithm.has_bonus:  # measured at coefficient 0 too: no controller goes blind
@@ -144,11 +143,9 @@ class PolicyTrainer(ActorPPOTrainer):
                 objective = objective + coefficient * share(values_BT)
             metrics["bonus_statistic"] = aggregate(values_BT.detach(), mask_BT, self.aggregation)
         with torch.no_grad():
-            events = algorithm.clip_events(log_probs_BT, old_BT, advantages_BT, mask_BT)
+            events = algorithm.clipped(log_probs_BT, batch)
             events["kl_old"] = old_BT - log_probs_BT
-            differs = differs_from_grpo(
-                algorithm, log_probs_BT, old_BT, advantages_BT, batch["returns"], mask_BT, marks_BT
-            )
+            differs = differs_from_grpo(algorithm, log_probs_BT, batch, tensors["returns"])
             more = coefficient != 0 or self.extra is not None
             events["differs_from_grpo"] = torch.ones_like(differs) if more else differs
             for name, values_BT in events.items():
@@ -157,30 +154,34 @@ class PolicyTrainer(ActorPPOTrainer):
 
     # A second rollout, appended ----------------------------------------------------------------
 
-    def _extra_rows(self, micro_batch: int) -> list[int]:
-        """The extra samples that ride along with a micro-batch: an even share of the rank's."""
+    def _with_extra(self, experience: Any, micro_batch: int) -> dict[str, Tensor]:
+        """A micro-batch's tensors, below them an even share of the rank's extra samples."""
+        batch = {name: getattr(experience, name) for name in _COLUMNS}
         if self.extra is None:
-            return []
+            return batch
         count = len(self.replay_buffer) // self.replay_buffer.sample_batch_size
         position = micro_batch % count
         bounds = [len(self.extra_rows) * i // count for i in (position, position + 1)]
-        return self.extra_rows[slice(*bounds)].tolist()
+        rows = self.extra_rows[slice(*bounds)].tolist()
+        return _with_rows(batch, self.extra, rows) if rows else batch
 
-    def _extra_objective(self, log_probs_BT: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def _extra_objective(
+        self, log_probs_BT: Tensor, tensors: dict[str, Tensor], extra: Extra
+    ) -> Tensor:
         """The coefficient times these samples' share of the mean over all that were drawn.
 
         An optimizer step has its part of the samples and so its part of the denominator. DeepSpeed
         divides what is returned by the ranks and by the micro-batches of an optimizer step.
         """
-        values_BT = self.algorithm.surrogate(
-            log_probs_BT, batch["action_log_probs"], batch["advantages"], batch["action_mask"]
-        )
-        extra, accumulated = self.extra, max(int(self.strategy.accumulated_gradient), 1)
+        mask_BT = tensors["action_mask"]
+        batch = Batch(tensors["action_log_probs"], tensors["advantages"], mask_BT)
+        values_BT = self.algorithm.objective(log_probs_BT, batch)
+        accumulated = max(int(self.strategy.accumulated_gradient), 1)
         drawn = extra.tokens if self.aggregation == "token-mean" else extra.samples
         micro_batches = len(self.replay_buffer) // self.replay_buffer.sample_batch_size
         part = drawn * accumulated / micro_batches  # of one optimizer step
         total = part / (self.ranks * accumulated)
-        share = aggregate(values_BT, batch["action_mask"], self.aggregation, total=total)
+        share = aggregate(values_BT, mask_BT, self.aggregation, total=total)
         return extra.coefficient * share
 
     @staticmethod
@@ -190,19 +191,26 @@ class PolicyTrainer(ActorPPOTrainer):
         logits_BSV[:, t] predict token t + 1, and column t of mask_BT (T = S - 1) is token t + 1.
         """
         columns = mask_BT.bool().any(0).nonzero()
-        first = int(columns[0]) if len(columns) else 0
-        values = statistic(logits_BSV[:, first:-1])
-        return torch.nn.functional.pad(values, (first, 0))
+        start = int(columns[0]) if len(columns) else 0
+        values = statistic(logits_BSV[:, start:-1])
+        return torch.nn.functional.pad(values, (start, 0))
 
 
-_COLUMNS = ("sequences", "attention_mask", "action_mask", "action_log_probs", "advantages")
+# Of OpenRLHF's Experience; what the last two carry here, `rollouts.training_batch` says.
+_COLUMNS = (
+    "sequences",
+    "attention_mask",
+    "action_mask",
+    "action_log_probs",
+    "advantages",
+    "returns",
+    "values",
+)
 
 
-def _with_rows(experience: Any, extra: Extra | None, rows: list[int]) -> dict[str, Tensor]:
+def _with_rows(batch: dict[str, Tensor], extra: Extra, rows: list[int]) -> dict[str, Tensor]:
     """A micro-batch's tensors with some extra samples below them, padded to one length."""
-    batch = {name: getattr(experience, name) for name in (*_COLUMNS, "returns", "values")}
-    if not rows:
-        return batch
+    batch = dict(batch)
     length = max(batch["sequences"].shape[1], extra.batch.sequences.shape[1])
     for name, tensor in batch.items():
         more = getattr(extra.batch, name)[rows].to(tensor.device)
