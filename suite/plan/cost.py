@@ -16,6 +16,7 @@ from typing import Any
 import algorithms
 from benchmarks import catalogue
 from suite.matrix.cell import Cell
+from suite.matrix.command import finite
 from suite.plan.size import Accelerator, Shape
 from suite.store.timings import Timing
 from suite.text import count
@@ -225,12 +226,6 @@ def _same_hardware(cell: Cell, run: Timing, hardware: Mapping[str, Any]) -> bool
     if kind:
         return any(kind.lower() in name.lower() for name in run.hardware["gpus"])
     return all(run.hardware[name] == hardware[name] for name in ("gpus", "cores"))
-
-
-def finite(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as the database gives them back: infinities are text there."""
-    infinite = (float("inf"), float("-inf"))
-    return {name: str(v) if v in infinite else v for name, v in settings.items()}
 
 
 def _draws_twice(cell: Cell) -> bool:

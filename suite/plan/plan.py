@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import algorithms
-from algorithms.openrlhf.flags import MODULE
 from suite import machine
 from suite.matrix.cell import Cell
-from suite.matrix.command import openrlhf_flags, stack_key
+from suite.matrix.command import by_hand, finite, openrlhf_flags, stack_key
 from suite.plan import cost as estimates
 from suite.plan import memory, size
-from suite.plan.cost import Estimate, finite
+from suite.plan.cost import Estimate
 from suite.plan.memory import Load
 from suite.plan.size import Accelerator, Shape
 from suite.store import timings
@@ -30,8 +29,8 @@ from suite.workspace import Workspace
 
 
 def command(cell: Cell, workspace: Workspace) -> str:
-    """The OpenRLHF command of a cell, as a shell would take it."""
-    return shlex.join(["python", "-m", MODULE, *openrlhf_flags(cell, workspace)])
+    """The command that trains a cell by hand, as a shell would take it."""
+    return shlex.join(by_hand(cell, workspace))
 
 
 def differences(cells: list[Cell]) -> list[str]:

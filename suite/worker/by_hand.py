@@ -1,0 +1,424 @@
+"""The command that `suite plan` prints: it trains one arm without a matrix or a database.
+
+    python -m suite.worker.by_hand --suite.algorithm NAME --suite.budget UNIT=NUMBER ... FLAGS
+
+FLAGS are OpenRLHF's own; what they cannot carry is in `--suite.*`. What starts here is an attempt
+like a worker's: a spool, checkpoints, a policy, all in the folder that the flags name, and a second
+start goes on from the last checkpoint. Left out is what `suite run` adds: evaluation, the entropy
+probe, the database, trying again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic import ValidationError
+
+import algorithms
+from algorithms.base import Algorithm
+from benchmarks.grading import Grader
+from suite import machine, text
+from suite.matrix import schema
+from suite.matrix.command import BY_HAND, infinite
+from suite.spool.spool import attempts, next_attempt, path_of, read_from, write_lease
+from suite.worker.ledger import Budget
+from suite.worker.materials import make_dataset, make_model
+from suite.worker.recorder import Recorder, reason
+from suite.worker.worker import prepare_process
+
+FOLLOW_SECONDS = 0.3  # between two looks at what was recorded
+CHECKPOINTS, POLICY = "checkpoints", "policy"  # what a run's folder calls them
+
+DESCRIPTION = """\
+Train one arm as a `suite run` would, without evaluation: nothing is scored, and no database is
+written. `suite plan matrix.yaml` prints this command for each of a matrix's arms, complete.
+
+What is trained is in the command alone: the algorithm with its settings, the budget, the reward
+rule and the seed. OpenRLHF's flags follow as OpenRLHF takes them; those that are read here as well
+are listed below, every other one is handed on.
+
+Start it again and it continues from its last checkpoint. The folder above --ckpt.path gets
+  attempt-001.jsonl  what was measured at each step, a line of JSON each
+  attempt-001.log    what the training stack printed
+  checkpoints/       the last two
+  policy/            the trained model, in Hugging Face's format
+"""
+USAGE = f"""python -m {BY_HAND} [-h] --suite.algorithm NAME [--suite.settings JSON]
+           --suite.budget UNIT=NUMBER [--suite.reward RULE] ... OPENRLHF_FLAGS"""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a command asks for.
+
+    Attributes:
+        command: the words that asked for it, from "python" on.
+        flags: those of them that are OpenRLHF's.
+        folder: of the run, above the checkpoints.
+        model, dataset: paths or Hugging Face ids.
+        reward, checkpoint_every, diagnosed_states: as Experiment has them.
+    """
+
+    command: list[str]
+    flags: list[str]
+    algorithm: Algorithm
+    budget: Budget
+    reward: str | dict[str, float]
+    checkpoint_every: int
+    diagnosed_states: int
+    folder: Path
+    model: str
+    dataset: str
+    seed: int
+    gpus: int
+
+
+def parse(words: list[str]) -> Training:
+    """The training that the words after `python -m suite.worker.by_hand` ask for.
+
+    Raises:
+        SystemExit: they do not make sense; why is on stderr.
+    """
+    ours, read_here = _our_flags(), _openrlhf_flags_read_here()
+    parser = argparse.ArgumentParser(
+        usage=USAGE,
+        description=DESCRIPTION,
+        parents=[ours, read_here],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    valid = [action.option_strings[0] for action in ours._actions]
+    for name in (word.partition("=")[0] for word in words):
+        if name.startswith("--suite.") and name not in valid:
+            parser.error(f"unknown {name}: {algorithms.nearest(name, valid)}")
+    given, _ = parser.parse_known_args(words)
+    value = {name.rpartition(".")[2]: content for name, content in vars(given).items()}
+    checkpoints, policy = Path(value["path"]).resolve(), Path(value["output_dir"]).resolve()
+    folder = checkpoints.parent
+    if (checkpoints, policy) != (folder / CHECKPOINTS, folder / POLICY):
+        parser.error("--ckpt.path must be FOLDER/checkpoints, --ckpt.output_dir FOLDER/policy")
+    try:
+        algorithm = algorithms.load(value["algorithm"], **value["settings"])
+    except ValueError as error:
+        parser.error(str(error))
+    return Training(
+        command=["python", "-m", BY_HAND, *words],
+        flags=ours.parse_known_args(words)[1],
+        algorithm=algorithm,
+        budget=value["budget"],
+        reward=value["reward"],
+        checkpoint_every=value["checkpoint_every"],
+        diagnosed_states=value["clip_diagnostics"],
+        folder=folder,
+        model=value["model_name_or_path"],
+        dataset=value["prompt_dataset"],
+        seed=value["seed"],
+        gpus=value["num_gpus_per_node"],
+    )
+
+
+def _our_flags() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add = parser.add_argument_group("what OpenRLHF's flags cannot carry").add_argument
+    names = ", ".join(algorithms.ALGORITHMS)
+    add("--suite.algorithm", required=True, metavar="NAME", help=f"one of {names}")
+    add(
+        "--suite.settings",
+        type=_settings,
+        default={},
+        metavar="JSON",
+        help='the algorithm\'s settings, e.g. \'{"eps_low": 0.15, "eps_high": "inf"}\'; those that '
+        "are left out are its paper's",
+    )
+    add(
+        "--suite.budget",
+        type=_budget,
+        required=True,
+        metavar="UNIT=NUMBER",
+        help="when to stop: gpu_hours=0.0065, tokens=1000000 (generated) or steps=20 (rollout "
+        "batches)",
+    )
+    add(
+        "--suite.reward",
+        type=_reward,
+        default="verified",
+        metavar="RULE",
+        help="verified (1 for a correct answer, else 0), or random: bernoulli=P, gaussian=SIGMA "
+        "(default: verified)",
+    )
+    for name, what in (
+        ("checkpoint_every", "steps between checkpoints"),
+        ("clip_diagnostics", "states on which the clip's diagnostics are taken each step"),
+    ):
+        default = schema.Train.model_fields[name].default
+        add(
+            f"--suite.{name}",
+            type=partial(_number, name),
+            default=default,
+            metavar="N",
+            help=f"{what} (default: {default})",
+        )
+    return parser
+
+
+def _openrlhf_flags_read_here() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add = parser.add_argument_group("of OpenRLHF's flags, those that are read here").add_argument
+    for name, kind, metavar, what in (
+        ("ckpt.path", str, "FOLDER/checkpoints", "where to keep checkpoints"),
+        ("ckpt.output_dir", str, "FOLDER/policy", "where to leave the trained model"),
+        ("actor.model_name_or_path", str, "MODEL", "made first where it is the embedded one"),
+        ("data.prompt_dataset", str, "DATA", "written first where it is the embedded one"),
+        ("train.seed", int, "N", "of prompt order and sampling"),
+        ("actor.num_gpus_per_node", int, "N", "GPUs, each shared by policy and engine"),
+    ):
+        add(f"--{name}", type=kind, required=True, metavar=metavar, help=what)
+    return parser
+
+
+def _settings(words: str) -> dict[str, Any]:
+    try:
+        settings = json.loads(words)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"not JSON ({error}): {words}") from error
+    if not isinstance(settings, dict):
+        raise argparse.ArgumentTypeError(f"a JSON object is wanted, got {words}")
+    return infinite(settings)
+
+
+def _budget(words: str) -> Budget:
+    unit, _, number = words.partition("=")
+    units = list(schema.Budget.model_fields)
+    if unit not in units:
+        raise argparse.ArgumentTypeError(
+            f"unknown unit {unit!r}: {algorithms.nearest(unit, units)}, as UNIT=NUMBER"
+        )
+    return Budget(unit, getattr(_checked(schema.Budget, **{unit: number}), unit))
+
+
+def _reward(words: str) -> Any:
+    law, equals, number = words.partition("=")
+    rule: Any = words
+    if equals:
+        with suppress(ValueError):
+            rule = {law: float(number)}
+    try:
+        return schema.Train(reward=rule).reward
+    except ValidationError as error:
+        rules = "verified, bernoulli=P with P in [0, 1] or gaussian=SIGMA with SIGMA > 0"
+        raise argparse.ArgumentTypeError(f"must be {rules}, got {words}") from error
+
+
+def _number(name: str, words: str) -> int:
+    return getattr(_checked(schema.Train, **{name: words}), name)
+
+
+def _checked(section: type[schema.Section], **values: Any) -> schema.Section:
+    """A section of a matrix with these values."""
+    try:
+        return section(**values)
+    except ValidationError as error:
+        raise argparse.ArgumentTypeError(error.errors()[0]["msg"]) from error
+
+
+# Training ----------------------------------------------------------------------------------------
+
+
+def train(training: Training) -> None:
+    """An attempt at it, from its last checkpoint when there is one; a line on stdout for each step.
+
+    Raises:
+        FileNotFoundError: model or training set are not there.
+    """
+    folder, attempt = training.folder, next_attempt(training.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_lease(folder, attempt)
+    spool = path_of(folder, attempt)
+    make_recorder = partial(
+        Recorder,
+        spool,
+        attempt,
+        training.budget,
+        training.gpus,
+        began=time.time(),
+        run=folder.name,
+        command=training.command,
+    )
+    recorder = make_recorder()
+    with _output_in(spool.with_suffix(".log")) as screen, _followed(spool, screen):
+        try:
+            recorder.write("preparing")
+            make_model(training.model, lambda words: recorder.write("note", text=words))
+            make_dataset(training.dataset)
+            _train(training, make_recorder)
+        except BaseException as error:
+            traceback.print_exc()
+            if all(row["kind"] != "failed" for row in _rows(spool)):
+                recorder.fail(error)
+            raise
+
+
+def _train(training: Training, make_recorder: Any) -> None:
+    from algorithms.openrlhf.driver import train as run_openrlhf
+    from algorithms.openrlhf.experiment import Experiment
+
+    experiment = Experiment(
+        algorithm=training.algorithm,
+        folder=training.folder,
+        make_recorder=make_recorder,
+        make_grader=Grader,
+        evaluate=_nothing,
+        seed=training.seed,
+        checkpoint_every=training.checkpoint_every,
+        evaluate_at=(),
+        reward=training.reward,
+        diagnosed_states=training.diagnosed_states,
+    )
+    # OpenRLHF saves the policy once more when all is done: not over the one that is whole.
+    session = training.folder / "session"
+    aside = [f"--ckpt.path={session / CHECKPOINTS}", f"--ckpt.output_dir={session / POLICY}"]
+    try:
+        run_openrlhf([*training.flags, *aside], [experiment], gpus=training.gpus)
+    finally:
+        shutil.rmtree(session, ignore_errors=True)
+
+
+def _nothing(*_: Any) -> Iterator[dict[str, Any]]:
+    """In place of an evaluation."""
+    return iter(())
+
+
+def _rows(spool: Path) -> Iterator[dict[str, Any]]:
+    offset, end = 0, -1
+    while offset != end:
+        end = offset
+        rows, offset = read_from(spool, end)
+        yield from rows
+
+
+@contextmanager
+def _output_in(log: Path) -> Iterator[IO[str]]:
+    """What this process and those below it print goes to `log`; yields where it went before."""
+    sys.stdout.flush()
+    terminal = os.dup(1), os.dup(2)
+    with log.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    try:
+        with os.fdopen(os.dup(terminal[0]), "w") as screen:
+            yield screen
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for before, descriptor in zip(terminal, (1, 2), strict=True):
+            os.dup2(before, descriptor)
+            os.close(before)
+
+
+@contextmanager
+def _followed(spool: Path, screen: IO[str]) -> Iterator[None]:
+    """Say on `screen` what is recorded in the meantime, by whichever process."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        offset, last = 0, False
+        while True:
+            rows, offset = read_from(spool, offset)
+            for line in filter(None, map(_line, rows)):
+                print(line, file=screen, flush=True)
+            if last and not rows:
+                return
+            last = ended.wait(FOLLOW_SECONDS)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        follower.join()
+
+
+def _line(row: dict[str, Any]) -> str:
+    """A row of the spool as the terminal shows it; "" for those that nobody needs to see."""
+    if row["kind"] == "trace":
+        return (
+            f"step {row['step']:4d}  reward {row['reward']:.3f}  entropy {row['entropy']:.3f}  "
+            f"length {row['response_length']:.1f}  {row['gpu_hours']:.4f} GPU-h  "
+            f"({row['budget_fraction']:.0%} of the budget)"
+        )
+    if row["kind"] in ("note", "warning"):
+        return row["text"]
+    if row["kind"] == "resumed":
+        return f"resumed from the checkpoint of step {row['from_step']}"
+    return {
+        "preparing": "starting the stack",
+        "training": "training",
+        "finished": "saving the policy",
+    }.get(row["kind"], "")
+
+
+# Command line ------------------------------------------------------------------------------------
+
+
+def problem(training: Training) -> str | None:
+    """Why this cannot be trained here, in its folder and on this machine, or None."""
+    folder = training.folder
+    elsewhere = "give --ckpt.path and --ckpt.output_dir another folder"
+    if (folder / "cell.json").exists():
+        return f"{folder} is where `suite run` trains: {elsewhere}"
+    starts = [row for row in _earlier(training) if row["kind"] == "start"]
+    if any(row["command"] != training.command for row in starts):
+        return f"{folder} holds what another command trained: {elsewhere}, or remove it"
+    if "nccl" in training.flags and machine.device() == "cpu" and not os.environ.get("RAY_ADDRESS"):
+        return "these flags are for GPUs, and this machine has none: see `suite plan --shrink`"
+    return None
+
+
+def _earlier(training: Training) -> Iterator[dict[str, Any]]:
+    """What earlier attempts have recorded."""
+    for _, spool in attempts(training.folder):
+        yield from _rows(spool)
+
+
+def main() -> None:
+    """Exit status 0: trained to the end; 1: an error; 2: not a command; 130: stopped."""
+    training = parse(sys.argv[1:])
+    if why := problem(training):
+        sys.exit(why)
+    folder = training.folder
+    if any(row["kind"] == "done" for row in _earlier(training)):
+        print(f"trained to the end already: {folder / POLICY}; to train again, remove {folder}")
+        return
+    prepare_process()
+    began = time.monotonic()
+    try:
+        train(training)
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        sys.exit(130)
+    except (Exception, SystemExit) as error:
+        log = attempts(folder)[-1][1].with_suffix(".log")
+        print(f"{reason(error)}\n(what the stack printed: {log})", file=sys.stderr)
+        sys.exit(1)
+    print(f"trained in {text.duration(time.monotonic() - began)}: {folder / POLICY}")
+
+
+if __name__ == "__main__":
+    # Under the name by which other processes find what they are sent from here.
+    from suite.worker.by_hand import main as by_hand
+
+    by_hand()
