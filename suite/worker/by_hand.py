@@ -53,7 +53,7 @@ are listed below, every other one is handed on.
 Start it again and it continues from its last checkpoint. The folder above --ckpt.path gets
   attempt-001.jsonl  what was measured at each step, a line of JSON each
   attempt-001.log    what the training stack printed
-  checkpoints/       the last two
+  checkpoints/       the last one
   policy/            the trained model, in Hugging Face's format
 """
 USAGE = f"""python -m {BY_HAND} [-h] --suite.algorithm NAME [--suite.settings JSON]
@@ -365,7 +365,7 @@ def _line(row: dict[str, Any]) -> str:
     if row["kind"] == "resumed":
         return f"resumed from the checkpoint of step {row['from_step']}"
     return {
-        "preparing": "starting the stack",
+        "preparing": "preparing model, data and the training stack",
         "training": "training",
         "finished": "saving the policy",
     }.get(row["kind"], "")
@@ -412,9 +412,18 @@ def main() -> None:
         sys.exit(130)
     except (Exception, SystemExit) as error:
         log = attempts(folder)[-1][1].with_suffix(".log")
-        print(f"{reason(error)}\n(what the stack printed: {log})", file=sys.stderr)
+        print(f"{_why(error, log)}\n(what the stack printed: {log})", file=sys.stderr)
         sys.exit(1)
     print(f"trained in {text.duration(time.monotonic() - began)}: {folder / POLICY}")
+
+
+def _why(error: BaseException, log: Path) -> str:
+    """An error in one line; of flags that OpenRLHF refuses, what its own parser says."""
+    if isinstance(error, SystemExit):
+        printed = log.read_text(errors="replace").splitlines()
+        refusals = [line for line in printed if line.startswith("train_ppo_ray.py: error: ")]
+        return refusals[-1] if refusals else reason(error)
+    return reason(error)
 
 
 if __name__ == "__main__":
