@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 import algorithms
+from suite.matrix.cell import Cell
 from suite.matrix.command import openrlhf_flags
 from suite.matrix.expand import load_cells
 from suite.plan import cost as estimate
@@ -132,6 +133,9 @@ def test_every_command_of_every_matrix_reads_back_as_its_cell(repo, tmp_path, mo
     (tmp_path / "m.yaml").write_text(SMALL.replace("steps: 10", "tokens: 99") + "seeds: [7]\n")
     for cell in [*itertools.chain(*loaded), *load_cells(tmp_path / "m.yaml")]:
         training = read_back(cell, workspace)
+        cell.save(tmp_path / "cell.json")
+        sent = Cell.load(tmp_path / "cell.json")  # to the worker, which records its command
+        assert plan.command(sent, workspace) == plan.command(cell, workspace)
         assert training.algorithm == algorithms.load(cell.algorithm, **cell.settings)
         assert {training.budget.unit: training.budget.limit} == cell.budget
         assert (training.reward, training.seed) == (cell.train["reward"], cell.seed)

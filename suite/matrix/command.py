@@ -26,7 +26,7 @@ def by_hand(cell: Cell, workspace: Workspace) -> list[str]:
     train, reward = cell.train, cell.train["reward"]
     settings = {
         "algorithm": cell.algorithm,
-        "settings": json.dumps(finite(cell.settings)),
+        "settings": json.dumps(finite(cell.settings), sort_keys=True),
         "budget": _assigned(cell.budget),
         "reward": reward if isinstance(reward, str) else _assigned(reward),
         "checkpoint_every": train["checkpoint_every"],
