@@ -17,6 +17,7 @@ from suite.store import connect
 from suite.worker import by_hand
 from suite.worker.ledger import Budget
 from suite.worker.materials import make_dataset, make_model
+from suite.worker.suite_flags import parse
 from suite.workspace import Workspace
 
 MATRIX = """\
@@ -54,7 +55,7 @@ def rows(spool):
 
 
 def test_what_is_left_out_has_the_defaults_of_a_matrix(tmp_path):
-    training = by_hand.parse(words(tmp_path, suite__settings=None))
+    training = parse(words(tmp_path, suite__settings=None))
     assert training.algorithm.eps_high == float("inf") and training.algorithm.eps_low == 0.15
     assert training.budget == Budget("steps", 2) and training.reward == "verified"
     assert (training.checkpoint_every, training.diagnosed_states) == (10, 0)
@@ -82,19 +83,19 @@ def test_what_is_left_out_has_the_defaults_of_a_matrix(tmp_path):
 )
 def test_what_makes_no_sense_is_refused_in_one_line(changed, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
-        by_hand.parse(words(tmp_path, **changed))
+        parse(words(tmp_path, **changed))
     assert end.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_folder_is_one_commands_and_no_matrix_run_is_disturbed(tmp_path, monkeypatch):
     monkeypatch.setenv("SUITE_DEVICE", "cpu")
-    training = by_hand.parse(words(tmp_path))
+    training = parse(words(tmp_path))
     assert by_hand.problem(training) is None
     spool = Spool(path_of(tmp_path, 1))
     spool.write("start", command=training.command)
     assert by_hand.problem(training) is None, "the same command continues"
-    other = by_hand.parse(words(tmp_path, train__seed="4"))
+    other = parse(words(tmp_path, train__seed="4"))
     assert "holds what another command trained" in by_hand.problem(other)
     (tmp_path / "cell.json").touch()
     assert "is where `suite run` trains" in by_hand.problem(training)
@@ -102,7 +103,7 @@ def test_a_folder_is_one_commands_and_no_matrix_run_is_disturbed(tmp_path, monke
 
 def test_flags_for_gpus_are_refused_without_one(tmp_path, monkeypatch):
     monkeypatch.setenv("SUITE_DEVICE", "cpu")
-    training = by_hand.parse(words(tmp_path, vllm__sync_backend="nccl"))
+    training = parse(words(tmp_path, vllm__sync_backend="nccl"))
     assert "this machine has none" in by_hand.problem(training)
 
 

@@ -16,8 +16,8 @@ from suite.matrix.expand import load_cells
 from suite.plan import cost as estimate
 from suite.plan import plan
 from suite.plan.plan import warnings
-from suite.worker import by_hand
 from suite.worker.ledger import Budget
+from suite.worker.suite_flags import parse
 from suite.workspace import Workspace
 from tests.conftest import SMALL
 from tests.parsing import flags_parsed_by_openrlhf, parsed_by_openrlhf
@@ -95,7 +95,7 @@ def read_back(cell, workspace):
     """The printed command of a cell as a shell would hand it over, and what that asks for."""
     words = shlex.split(plan.command(cell, workspace))
     assert words[:3] == ["python", "-m", "suite.worker.by_hand"]
-    training = by_hand.parse(words[3:])
+    training = parse(words[3:])
     assert training.command == words
     return training
 
