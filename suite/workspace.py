@@ -29,6 +29,10 @@ class Workspace:
         """The folder of one cell: spool, logs, checkpoints, policies."""
         return self.root / "cells" / cell_id
 
+    def by_hand(self, cell_id: str) -> Path:
+        """The folder in which the printed command of a cell trains it, apart from `suite run`."""
+        return self.root / "by-hand" / cell_id
+
     @property
     def models(self) -> Path:
         """The embedded models; SUITE_CACHE names a folder that several databases share."""

@@ -9,7 +9,12 @@ from suite.matrix.command import openrlhf_flags
 
 def parsed_by_openrlhf(cells, workspace, repo):
     """OpenRLHF's arguments for each cell, in one process; it fails where a flag is refused."""
-    lines = [json.dumps(openrlhf_flags(cell, workspace)) + "\n" for cell in cells]
+    return flags_parsed_by_openrlhf([openrlhf_flags(cell, workspace) for cell in cells], repo)
+
+
+def flags_parsed_by_openrlhf(command_lines, repo):
+    """The same for lists of flags."""
+    lines = [json.dumps(flags) + "\n" for flags in command_lines]
     ran = subprocess.run(
         [sys.executable, repo / "tests" / "flags_probe.py"],
         input="".join(lines),
@@ -21,5 +26,5 @@ def parsed_by_openrlhf(cells, workspace, repo):
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     found = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
-    assert len(found) == len(cells)
+    assert len(found) == len(command_lines)
     return found

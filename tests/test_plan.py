@@ -1,19 +1,26 @@
 """The plan: commands that OpenRLHF 0.11.2 accepts and understands as meant, costs, memory, JSON."""
 
+import itertools
 import json
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+import algorithms
+from suite.matrix.cell import Cell
+from suite.matrix.command import openrlhf_flags
 from suite.matrix.expand import load_cells
 from suite.plan import cost as estimate
 from suite.plan import plan
 from suite.plan.plan import warnings
+from suite.worker.ledger import Budget
+from suite.worker.suite_flags import parse
 from suite.workspace import Workspace
 from tests.conftest import SMALL
-from tests.parsing import parsed_by_openrlhf
+from tests.parsing import flags_parsed_by_openrlhf, parsed_by_openrlhf
 
 MATRIX = """\
 name: m
@@ -82,6 +89,59 @@ def test_devices_differ_in_what_they_must(parsed):
 def test_every_cell_can_be_resumed(parsed):
     for args in parsed.values():
         assert args["ckpt"]["load_enable"] and args["ckpt"]["max_num"] == 2
+
+
+def read_back(cell, workspace):
+    """The printed command of a cell as a shell would hand it over, and what that asks for."""
+    words = shlex.split(plan.command(cell, workspace))
+    assert words[:3] == ["python", "-m", "suite.worker.by_hand"]
+    training = parse(words[3:])
+    assert training.command == words
+    return training
+
+
+def test_the_commands_of_the_quickstart_carry_their_arms(repo, tmp_path, monkeypatch):
+    """All different, and OpenRLHF takes its part as it takes the one that a worker gives it."""
+    monkeypatch.setenv("SUITE_DEVICE", "cpu")
+    workspace, cells = Workspace(tmp_path / "runs.db"), load_cells(repo / "matrix.yaml")
+    assert len({plan.command(cell, workspace) for cell in cells}) == len(cells) == 4
+    trainings = [read_back(cell, workspace) for cell in cells]
+    assert [one.algorithm for one in trainings] == [
+        algorithms.load("grpo"),
+        algorithms.load("entreg", coefficient=0.02),
+        algorithms.load("clip", eps_low=0.2, eps_high=0.28),
+        algorithms.load("clip", eps_low=0.15, eps_high=float("inf")),
+    ]
+    assert {one.budget for one in trainings} == {Budget("gpu_hours", 0.0065)}
+    by_workers = [openrlhf_flags(cell, workspace) for cell in cells]
+    parsed = flags_parsed_by_openrlhf([*(one.flags for one in trainings), *by_workers], repo)
+    for training, args, by_worker in zip(trainings, parsed[:4], parsed[4:], strict=True):
+        assert args["ckpt"].pop("path") == str(training.folder / "checkpoints")
+        assert args["ckpt"].pop("output_dir") == str(training.folder / "policy")
+        assert "by-hand" in training.folder.parts, "`suite run` keeps its runs elsewhere"
+        del by_worker["ckpt"]["path"], by_worker["ckpt"]["output_dir"]
+        assert args == by_worker
+
+
+def test_every_command_of_every_matrix_reads_back_as_its_cell(repo, tmp_path, monkeypatch):
+    """Every algorithm, both rules of random rewards, all units of budgets, infinite settings."""
+    monkeypatch.setenv("SUITE_DEVICE", "cpu")
+    workspace = Workspace(tmp_path / "runs.db")
+    paths = [repo / "matrix.yaml", *(repo / "matrices").rglob("*.yaml")]
+    others = ("/lab/", "/claims/", "/base.yaml", "/published.yaml")
+    loaded = [load_cells(path) for path in paths if not any(part in str(path) for part in others)]
+    (tmp_path / "m.yaml").write_text(SMALL.replace("steps: 10", "tokens: 99") + "seeds: [7]\n")
+    for cell in [*itertools.chain(*loaded), *load_cells(tmp_path / "m.yaml")]:
+        training = read_back(cell, workspace)
+        cell.save(tmp_path / "cell.json")
+        sent = Cell.load(tmp_path / "cell.json")  # to the worker, which records its command
+        assert plan.command(sent, workspace) == plan.command(cell, workspace)
+        assert training.algorithm == algorithms.load(cell.algorithm, **cell.settings)
+        assert {training.budget.unit: training.budget.limit} == cell.budget
+        assert (training.reward, training.seed) == (cell.train["reward"], cell.seed)
+        assert training.checkpoint_every == cell.train["checkpoint_every"]
+        assert training.diagnosed_states == cell.train["clip_diagnostics"]
+        assert training.gpus == cell.resources["gpus"]
 
 
 def test_arms_that_cannot_differ_are_named_before_they_run(tmp_path):
@@ -160,7 +220,7 @@ def test_the_plan_as_one_json_object(cells, suite, tmp_path):
     grpo, clip = found["cells"]
     assert grpo["id"] == cells()[0].id and clip["settings"]["eps_high"] == "inf"
     assert grpo["estimate"]["source"] == "model" and grpo["estimate"]["steps"] == 10
-    assert grpo["memory"]["fits"] and grpo["command"].startswith("python -m openrlhf")
+    assert grpo["memory"]["fits"] and grpo["command"].startswith("python -m suite.worker.by_hand")
     assert found["total"]["cells"] == 2 and found["total"]["gpu_hours"] > 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.yaml"], "nothing was written"
 

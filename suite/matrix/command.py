@@ -1,16 +1,57 @@
-"""From a cell to OpenRLHF's command line, for the plan, the conductor and the worker."""
+"""From a cell to command lines: OpenRLHF's own, and the one that trains the cell by hand."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from algorithms.openrlhf.flags import command_line
 from suite import machine
 from suite.matrix import sources
 from suite.matrix.cell import Cell
 from suite.workspace import ROOT, Workspace
+
+BY_HAND = "suite.worker.by_hand"
+
+
+def by_hand(cell: Cell, workspace: Workspace) -> list[str]:
+    """The command that trains a cell without `suite run`, word by word.
+
+    Everything that changes what is trained is in it, evaluation is not. It has a folder of its own,
+    so that it neither resumes nor disturbs what `suite run` makes of the same cell.
+    """
+    train, reward = cell.train, cell.train["reward"]
+    settings = {
+        "algorithm": cell.algorithm,
+        "settings": json.dumps(finite(cell.settings), sort_keys=True),
+        "budget": _assigned(cell.budget),
+        "reward": reward if isinstance(reward, str) else _assigned(reward),
+        "checkpoint_every": train["checkpoint_every"],
+        "clip_diagnostics": train["clip_diagnostics"],
+    }
+    ours = [word for name, value in settings.items() for word in (f"--suite.{name}", str(value))]
+    flags = openrlhf_flags(cell, workspace, workspace.by_hand(cell.id))
+    return ["python", "-m", BY_HAND, *ours, *flags]
+
+
+def _assigned(single: Mapping[str, float]) -> str:
+    """ "gpu_hours=0.0065" of a mapping with one entry."""
+    ((name, value),) = single.items()
+    return f"{name}={value}"
+
+
+def finite(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON and the database have them: infinities are the text "inf" or "-inf"."""
+    infinite = (float("inf"), float("-inf"))
+    return {name: str(v) if v in infinite else v for name, v in settings.items()}
+
+
+def infinite(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as an algorithm takes them, from what `finite` made of them."""
+    return {name: float(v) if v in ("inf", "-inf") else v for name, v in settings.items()}
 
 
 def openrlhf_flags(cell: Cell, workspace: Workspace, folder: Path | None = None) -> list[str]:

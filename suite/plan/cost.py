@@ -16,6 +16,7 @@ from typing import Any
 import algorithms
 from benchmarks import catalogue
 from suite.matrix.cell import Cell
+from suite.matrix.command import finite
 from suite.metrics import SECONDS_PER_HOUR
 from suite.plan.size import Accelerator, ModelShape
 from suite.store.timings import Timing
@@ -73,7 +74,7 @@ def from_runs(cell: Cell, runs: list[Timing], hardware: Mapping[str, Any]) -> Es
     """
     alike = [run for run in runs if _alike(cell, run) and _same_hardware(cell, run, hardware)]
     siblings = [run for run in alike if run.algorithm == cell.algorithm]
-    exact = [run for run in siblings if run.settings == as_stored(cell.settings)]
+    exact = [run for run in siblings if run.settings == finite(cell.settings)]
     plain = [] if _draws_twice(cell) else [r for r in alike if "extra_generation" not in r.per_step]
     basis = exact or siblings or plain
     if not basis:
@@ -225,12 +226,6 @@ def _same_hardware(cell: Cell, run: Timing, hardware: Mapping[str, Any]) -> bool
     if kind:
         return any(kind.lower() in name.lower() for name in run.hardware["gpus"])
     return all(run.hardware[name] == hardware[name] for name in ("gpus", "cores"))
-
-
-def as_stored(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as the database gives them back: infinities are text there."""
-    infinite = (float("inf"), float("-inf"))
-    return {name: str(v) if v in infinite else v for name, v in settings.items()}
 
 
 def _draws_twice(cell: Cell) -> bool:

@@ -15,14 +15,13 @@ from typing import Any
 
 import algorithms
 from algorithms.grpo import GRPO
-from algorithms.openrlhf.flags import MODULE
 from suite import machine
 from suite.matrix.cell import Cell
-from suite.matrix.command import openrlhf_flags, stack_key
+from suite.matrix.command import by_hand, finite, openrlhf_flags, stack_key
 from suite.metrics import SECONDS_PER_HOUR as HOUR
 from suite.plan import cost as estimates
 from suite.plan import memory, size
-from suite.plan.cost import Estimate, as_stored
+from suite.plan.cost import Estimate
 from suite.plan.memory import Load
 from suite.plan.size import Accelerator, ModelShape
 from suite.store import timings
@@ -31,8 +30,8 @@ from suite.workspace import Workspace
 
 
 def command(cell: Cell, workspace: Workspace) -> str:
-    """The OpenRLHF command of a cell, as a shell would take it."""
-    return shlex.join(["python", "-m", MODULE, *openrlhf_flags(cell, workspace)])
+    """The command that trains a cell by hand, as a shell would take it."""
+    return shlex.join(by_hand(cell, workspace))
 
 
 def differences(cells: list[Cell]) -> list[str]:
@@ -259,7 +258,7 @@ def _cell_json(entry: Planned, workspace: Workspace) -> dict[str, Any]:
             name: getattr(cell, name)
             for name in ("arm", "algorithm", "model", "seed", "budget", "resources")
         },
-        "settings": as_stored(cell.settings),
+        "settings": finite(cell.settings),
         "estimate": numbers or None,
         "memory": {
             "fits": entry.fits,

@@ -44,7 +44,8 @@ def show(
     for line in warnings(cells):
         console.print(line, style="yellow", markup=False, highlight=False)
     if commands:
-        console.print("\nThe OpenRLHF command that each cell runs, with our classes plugged in:")
+        by_hand = "Each command trains its arm by hand, without evaluation"
+        console.print(f"\n{by_hand}; `suite run` trains and scores:")
         for cell in cells:
             console.print(f"\n# {cell.arm}, seed {cell.seed}", highlight=False, markup=False)
             text = command(cell, workspace)

@@ -6,6 +6,7 @@ Called by the store inside its transactions. A kind of line that is not known he
 from __future__ import annotations
 
 import json
+import shlex
 import zlib
 from itertools import groupby
 from typing import Any
@@ -135,7 +136,7 @@ class Intake:
                       git_commit = ?, updated = now() WHERE run = ?""",
             [
                 attempt,
-                " ".join(row["command"]),
+                shlex.join(row["command"]),
                 duckdb_json(row["versions"]),
                 duckdb_json(row["hardware"]),
                 row["git_commit"],

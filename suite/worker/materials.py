@@ -11,30 +11,54 @@ from suite.worker.benchmarks import write_benchmarks
 from suite.workspace import Workspace, whole_file
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
-
-
 EMBEDDED_TEST_PROBLEMS = 300
 
 
 def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) -> None:
     """Make the embedded model and write the data sets that the cell names, unless they exist."""
-    if cell.model == sources.EMBEDDED_MODEL:
-        if not Path(sources.model_path(cell.model, workspace.models)).is_dir():
-            from benchmarks.arithmetic.model import cached
-
-            cached(workspace.models, log=log)
-    else:
-        _check_model(cell.model)
+    make_model(sources.model_path(cell.model, workspace.models), log)
     if sources.EMBEDDED_DATASET in (cell.train["dataset"], *cell.evaluate["benchmarks"]):
-        from benchmarks.arithmetic.problems import problems, write_jsonl
-
-        sizes = {"train": EMBEDDED_TRAIN_PROBLEMS, "test": EMBEDDED_TEST_PROBLEMS}
-        for split, size in sizes.items():
-            path = Path(sources.data_path(sources.EMBEDDED_DATASET, workspace.data, split))
-            if not path.exists():
-                with whole_file(path) as file:
-                    write_jsonl(file, problems(split, size))
+        _make_dataset(workspace.data)
     write_benchmarks(cell, workspace)
+
+
+def make_model(path: str, log: Callable[[str], None]) -> None:
+    """Make the embedded model if it is the one at `path`; any other must be within reach.
+
+    Raises:
+        FileNotFoundError: it is not; the message says what to check.
+    """
+    folder = Path(path)
+    if path != sources.model_path(sources.EMBEDDED_MODEL, folder.parent):
+        _check_model(path)
+    elif not folder.is_dir():
+        from benchmarks.arithmetic.model import cached
+
+        cached(folder.parent, log=log)
+
+
+def make_dataset(path: str) -> None:
+    """Write the embedded training set if it is the one at `path`.
+
+    Raises:
+        FileNotFoundError: `path` is a file's and there is none.
+    """
+    file = Path(path)
+    if path == sources.data_path(sources.EMBEDDED_DATASET, file.parent, "train"):
+        _make_dataset(file.parent)
+    elif file.is_absolute() and not file.exists():
+        raise FileNotFoundError(f"no training set at {path}")
+
+
+def _make_dataset(folder: Path) -> None:
+    from benchmarks.arithmetic.problems import problems, write_jsonl
+
+    sizes = {"train": EMBEDDED_TRAIN_PROBLEMS, "test": EMBEDDED_TEST_PROBLEMS}
+    for split, size in sizes.items():
+        path = Path(sources.data_path(sources.EMBEDDED_DATASET, folder, split))
+        if not path.exists():
+            with whole_file(path) as file:
+                write_jsonl(file, problems(split, size))
 
 
 def _check_model(model: str) -> None:

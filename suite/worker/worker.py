@@ -21,7 +21,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,7 +32,7 @@ from benchmarks.grading import Grader
 from benchmarks.sampling import Sampling, evaluate
 from suite import machine
 from suite.matrix.cell import TABULAR, Cell
-from suite.matrix.command import openrlhf_flags
+from suite.matrix.command import by_hand, openrlhf_flags
 from suite.spool.spool import path_of, read_from
 from suite.worker.benchmarks import benchmark_paths
 from suite.worker.evaluate import evaluate_checkpoint, sampling_of
@@ -90,7 +90,7 @@ def run(workspace: Workspace, wanted: list[tuple[str, int]]) -> None:
             workspace,
             None if position else began,
             run=cell.id,
-            command=_command(cell, workspace),
+            command=[] if cell.in_one_process else by_hand(cell, workspace),
         )
         for position, (cell, (_, attempt)) in enumerate(zip(cells, wanted, strict=True))
     ]
@@ -124,12 +124,6 @@ def _alone(cell: Cell, workspace: Workspace, recorder: Recorder) -> None:
     recorder.write("done")
 
 
-def _command(cell: Cell, workspace: Workspace) -> list[str]:
-    if cell.in_one_process:
-        return []
-    return ["python", "-m", "openrlhf.cli.train_ppo_ray", *openrlhf_flags(cell, workspace)]
-
-
 def _turn(workspace: Workspace, wanted: list[tuple[str, int]]) -> int | None:
     """Which cell an error ends: the one that has started and not ended, or the first to start.
 
@@ -147,7 +141,7 @@ def _turn(workspace: Workspace, wanted: list[tuple[str, int]]) -> int | None:
     return next((i for i in open_ones if "start" in kinds[i]), open_ones[0] if open_ones else None)
 
 
-def _train(cells: list[Cell], workspace: Workspace, make: list[Callable[[], Recorder]]) -> None:
+def _train(cells: list[Cell], workspace: Workspace, make: Sequence[Callable[[], Recorder]]) -> None:
     from algorithms.openrlhf.driver import train
 
     session = workspace.root / "sessions" / str(os.getpid())
@@ -213,12 +207,17 @@ def die_with_parent(parent: int) -> None:
         sys.exit("the process that started this is gone")
 
 
+def prepare_process() -> None:
+    """Before torch is imported: how many threads it may have, and Ctrl-C as an exception."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
+    os.environ.setdefault("OMP_NUM_THREADS", "1" if machine.device() == "cpu" else "4")
+
+
 def main() -> None:
     """Command line of the worker; a failure is already in the spool when this exits."""
     parent, db, *wanted = sys.argv[1:]
     die_with_parent(int(parent))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's `&` has it ignored
-    os.environ.setdefault("OMP_NUM_THREADS", "1" if machine.device() == "cpu" else "4")
+    prepare_process()
     pairs = [one.split(":") for one in wanted]
     run(Workspace(Path(db)), [(cell, int(attempt)) for cell, attempt in pairs])
 
