@@ -15,8 +15,8 @@ import streamlit as st
 
 from suite.matrix.cell import EVALUATION, EXTERNAL, TABULAR, THEORY
 from suite.metrics import SECONDS_PER_HOUR
-from suite.report import equal_cost
 from suite.report.alarms import raised
+from suite.report.phases import PHASES
 from suite.report.progress import progress
 from suite.spool.lock import conductor_of
 from suite.store import NoDatabase, connect
@@ -211,5 +211,5 @@ def phases(snapshot: Snapshot, matrix: str, model: str = "") -> pd.DataFrame:
              WHERE r.matrix = $matrix AND $model IN ('', r.model) AND t.metric LIKE 'seconds/%'
              GROUP BY r.arm, t.metric HAVING gpu_hours > 0
              ORDER BY list_position($phases, phase) NULLS LAST, phase, min(r.position)""",
-        {"matrix": matrix, "model": model, "phases": list(equal_cost.PHASES)},
+        {"matrix": matrix, "model": model, "phases": list(PHASES)},
     )

@@ -54,8 +54,8 @@ def show(
 
 def _table(path: Path, planned: list[Planned]) -> Table:
     cells = [entry.cell for entry in planned]
-    table = Table(title=f"{path}: {len(cells)} cells, {total_text(cells)} in all")
-    table.add_column("cell", no_wrap=True)
+    table = Table(title=f"{path}: {len(cells)} runs, {total_text(cells)} in all")
+    table.add_column("run", no_wrap=True)
     for column in ("arm", "algorithm", "settings", "model", "seed", "budget", "GPUs"):
         table.add_column(column, overflow="fold")
     for column in ("steps", "GPU-hours", "wall time", "memory"):
@@ -87,14 +87,14 @@ def _total_lines(planned: list[Planned]) -> list[str]:
     """What is left to spend, and where the numbers come from, said once for cells that agree."""
     summed = total(planned)
     if summed.finished == summed.cells:
-        return ["Every cell is finished: nothing is left to spend."]
-    done = f" ({summed.finished} of {summed.cells} cells are finished)" if summed.finished else ""
+        return ["Every run is finished: nothing is left to spend."]
+    done = f" ({summed.finished} of {summed.cells} runs are finished)" if summed.finished else ""
     if summed.gpu_hours is None or summed.held_gpu_hours is None or summed.hours is None:
-        lines = [f"Estimated: the cost of at least one cell is not known{done}."]
+        lines = [f"Estimated: the cost of at least one run is not known{done}."]
     else:
         starts = f"{summed.starts} start{'s' * (summed.starts != 1)} of the stack"
         lines = [
-            f"Estimated, cells one after the other: {compact(summed.gpu_hours)} GPU-hours charged, "
+            f"Estimated, runs one after the other: {compact(summed.gpu_hours)} GPU-hours charged, "
             f"{compact(summed.held_gpu_hours)} held (with evaluation, checkpoints and {starts}), "
             f"{duration(summed.hours * HOUR)} of wall time{done}."
         ]

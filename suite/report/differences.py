@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from suite import stats
 from suite.report.scores import Scores
-from suite.report.table import Report, column
+from suite.report.table import Entry, Report, column
 
 BASE = "the base model"  # as comparisons name it
 GRPO = "grpo"
@@ -55,7 +55,7 @@ def differences(scores: Scores, compared: Comparisons) -> list[Report]:
     if not compared:
         return []
     smallest_k = next(iter(compared.values()))
-    rows = [
+    rows: list[list[Entry]] = [
         [comparison.arm, *(of_k[place] for of_k in compared.values())]
         for place, comparison in enumerate(smallest_k)
     ]

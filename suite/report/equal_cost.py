@@ -1,4 +1,4 @@
-"""Arms at equal cost: what a budget bought, what a score cost, where the GPU-hours went.
+"""Arms at equal cost: what a budget bought, what a score cost, where training would end.
 
 `suite report --cost` shows it. Costs are those of the ledger at each evaluation, in GPU-hours,
 generated tokens or steps; between evaluations scores move in straight lines
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite import stats
-from suite.metrics import SECONDS_PER_HOUR
+from suite.report.phases import phases
 from suite.report.spending import BASE, UNITS, Curve, Matched, read
 from suite.report.table import COMPACT, Column, Entry, Fields, Report, column, number
 from suite.stats.curves import (
@@ -31,7 +31,6 @@ from suite.stats.curves import (
     score_at,
 )
 from suite.store import connect, timings
-from suite.store.timings import Timing
 from suite.text import compact
 
 RESAMPLES, FIT_RESAMPLES = 2000, 400
@@ -106,7 +105,7 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
         column("cost_to_own_best", COMPACT, f"{unit} to own best"),
         column("mean_over_cost", ".3f", "mean over the cost"),
     ]
-    about = matched.about | {"against": baseline.arm, "at_cost": cost}
+    about: Fields = {**matched.about, "against": baseline.arm, "at_cost": cost}
     notes = [*_cost_notes(matched), *notes]
     return Report("equal_cost", f"{matched.title}: matched compute", columns, rows, notes, about)
 
@@ -196,8 +195,8 @@ def costs_to_best(matched: Matched, k: int) -> dict[str, Paid]:
         to_best = []
         for target, target_R in ((goal, goal_R), (own_goal, own_goal_R)):
             resampled = [
-                cost_to(*pair, reached)
-                for *pair, reached in zip(cost_RC, score_RC, target_R, strict=True)
+                cost_to(spent, scored, float(reached))
+                for spent, scored, reached in zip(cost_RC, score_RC, target_R, strict=True)
             ]
             to_best.append(_cost(cost, cost_to(cost, score, float(target)), resampled))
         paid[curve.arm] = Paid(*to_best)
@@ -296,7 +295,8 @@ def _fitted(matched: Matched, curve: Curve, k: int) -> list[Entry]:
         raise ValueError("the base model was not scored (evaluate.at has no 0)")
     cost, score = curve.mean(k)
     fit = fit_saturation(cost[1:], score[1:], score[0])
-    draws = Draws.make(*curve.n.shape[1:], FIT_RESAMPLES, matched.rng(curve.arm, k, "fit"))
+    seeds, problems = curve.n.shape[1:]
+    draws = Draws.make(seeds, problems, FIT_RESAMPLES, matched.rng(curve.arm, k, "fit"))
     refits = [
         fit_saturation(c[1:], s[1:], s[0], refine=False)
         for c, s in zip(*draws.curves(curve.cost, curve.scores(k)), strict=True)
@@ -323,80 +323,3 @@ def _refitted(fit: Saturation, refits: list[Saturation], name: str) -> stats.Int
     value = getattr(fit, name)
     low, high = percentile([getattr(refit, name) for refit in refits])
     return stats.Interval(value, min(low, value), max(high, value))
-
-
-# Phases -----------------------------------------------------------------------------------------
-
-
-def phases(matrix: str, runs: list[Timing]) -> Report:
-    """Where the time of each arm went: shares of what was charged, and what was not.
-
-    runs: of one model, at least one.
-    """
-    by_arm: dict[str, list[Timing]] = {}
-    for run in runs:
-        by_arm.setdefault(run.arm, []).append(run)
-    names = [name for name in PHASES if any(name in run.charged for run in runs)]
-    names += sorted({name for run in runs for name in run.charged} - set(names))
-    rows: list[list[Entry]] = []
-    for arm, of_arm in by_arm.items():
-        spent = {name: sum(run.charged.get(name, 0.0) for run in of_arm) for name in names}
-        total = sum(spent.values())
-        hours = _hours(of_arm, lambda run: sum(run.charged.values()))
-        steps = sum(run.steps for run in of_arm)
-        beside = [
-            _hours(of_arm, lambda run: sum((run.aside or {}).values())),
-            _hours(of_arm, lambda run: run.held_at_start),
-            _hours(of_arm, lambda run: run.lost),
-        ]
-        shares = [spent[name] / total for name in names]
-        rows.append([arm, len(of_arm), steps, hours / steps, *shares])
-        rows[-1] += [hours, *beside, hours + sum(beside)]
-    columns = [
-        *(column("arm"), column("runs"), column("steps")),
-        column("gpu_hours_a_step", ".3g", "GPU-hours a step"),
-        *(column(f"share_{name}", ".1%", name) for name in names),
-        column("charged", COMPACT),
-        column("aside", COMPACT, "evaluation, idle …"),
-        column("start_up", COMPACT, "start-up"),
-        *(column("lost", COMPACT), column("held", COMPACT)),
-    ]
-    notes = [
-        "Shares of the charged GPU-hours, all steps of all runs; then GPU-hours: charged, and what "
-        "finished runs held beside it. Lost: steps and starts of attempts that came to nothing. A "
-        "start-up that runs shared is counted with the first of them.",
-        *_searches(by_arm),
-    ]
-    title = f"{matrix}: {Path(runs[0].model).name}: where the GPU-hours went"
-    return Report("phases", title, columns, rows, notes, {"matrix": matrix, "model": runs[0].model})
-
-
-def held_seconds(run: Timing) -> float:
-    """Of one run: charged, beside that, at its start, lost."""
-    beside = sum((run.aside or {}).values()) + run.held_at_start + run.lost
-    return sum(run.charged.values()) + beside
-
-
-def _hours(runs: list[Timing], seconds: Callable[[Timing], float]) -> float:
-    """GPU-hours of runs."""
-    return sum(seconds(run) * run.gpus for run in runs) / SECONDS_PER_HOUR
-
-
-def _searches(by_arm: dict[str, list[Timing]]) -> list[str]:
-    """What each sweep has cost: a method that needs its settings searched for pays for that too."""
-    sweeps: dict[str, list[str]] = {}
-    for variant in by_arm:
-        sweeps.setdefault(variant.split(" ")[0], []).append(variant)
-    lines = []
-    for arm, variants in sweeps.items():
-        runs = [run for variant in variants for run in by_arm[variant]]
-        hours = compact(_hours(runs, lambda run: sum(run.charged.values())))
-        if len(variants) > 1:
-            lines.append(
-                f"Search: {arm} was run with {len(variants)} settings, "
-                f"{hours} GPU-hours charged in all."
-            )
-    return lines
-
-
-PHASES = ("generation", "extra_generation", "reward", "experience", "update", "sync")

@@ -43,7 +43,7 @@ def table(connection: Any, scores: Scores, by_seed: bool = True) -> Report:
     rows: list[list[Entry]] = []
     if scores.base:
         seeds = sorted(scores.base)
-        beside = RunNumbers(*base_numbers(connection, scores), *[None] * 3)
+        beside = RunNumbers(*base_numbers(connection, scores))
         rows.append([BASE_ROW, None, *_scores(scores, None, None), *beside, None])
         rows[-1].append(_each_seed(scores, None, seeds))
     for arm in scores.names():
@@ -82,7 +82,7 @@ def _each_seed(scores: Scores, arm: str | None, seeds: list[int]) -> str:
 def _means(runs: Sequence[RunNumbers]) -> RunNumbers:
     """Column by column; None where a run has no such number."""
     if not runs:
-        return RunNumbers(*[None] * len(RunNumbers._fields))
+        return RunNumbers()
     return RunNumbers(
         *(None if None in column else float(np.mean(column)) for column in zip(*runs, strict=True))
     )
@@ -136,9 +136,9 @@ def _overlap(connection: Any, scores: Scores) -> list[str]:
         [scores.matrix, scores.benchmark, scores.model],
     ).fetchall()
     notes = []
-    for *overlap, arms in rows:
+    for overlapping, problems, ids, arms in rows:
         whose = "the training prompts" if len(rows) == 1 else f"the training prompts of {arms}"
-        notes.append(caveats.overlap(scores.benchmark, *overlap, whose))
+        notes.append(caveats.overlap(scores.benchmark, overlapping, problems, ids, whose))
     return notes
 
 

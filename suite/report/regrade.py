@@ -86,9 +86,9 @@ def audit(workspace: Workspace, run: str) -> dict[str, Audit]:
         raise ValueError(f"run {run} has kept no responses")
     audits = {}
     with Grader() as grader:
-        for benchmark, answers in sorted(answered.items()):
+        for benchmark, distinct in sorted(answered.items()):
             all_golds = [(p, gold, "") for (name, p), gold in golds.items() if name == benchmark]
-            rows = [(p, golds[benchmark, p], text) for p, text in answers]
+            rows = [(p, golds[benchmark, p], text) for p, text in distinct]
             audits[benchmark] = false_positives(all_golds + rows, grader)
     return audits
 

@@ -143,11 +143,11 @@ class Scores:
 class RunNumbers(NamedTuple):
     """A run at its last score: columns of the view `leaderboard`; entropy in nats, late mean."""
 
-    entropy: float | None
-    response_length: float | None
-    gpu_hours: float
-    overshoot: float
-    steps: float
+    entropy: float | None = None
+    response_length: float | None = None
+    gpu_hours: float | None = None
+    overshoot: float | None = None
+    steps: float | None = None
 
 
 def run_numbers(connection: Any, scores: Scores) -> dict[tuple[str, int], RunNumbers]:

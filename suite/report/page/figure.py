@@ -51,8 +51,7 @@ def draw(scores: Scores, entropy: dict[str, float]) -> str:
     import matplotlib.pyplot as plt
 
     numbers = _numbers(scores, entropy)
-    settings = {"svg.hashsalt": scores.matrix, "svg.fonttype": "none"}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context({"svg.hashsalt": scores.matrix, "svg.fonttype": "none"}):
         figure, panels = plt.subplots(
             1, len(numbers), figsize=SIZE, layout="constrained", squeeze=False
         )

@@ -11,11 +11,11 @@ from typing import Any
 
 from suite import stats
 from suite.metrics import SECONDS_PER_HOUR
-from suite.report import equal_cost
 from suite.report.differences import comparisons
 from suite.report.leaderboard import table
 from suite.report.page import claims
 from suite.report.page.claims import Entropies, File, Verdict
+from suite.report.phases import held_seconds, phases
 from suite.report.scores import Scores, scored
 from suite.report.table import Report
 from suite.store import connect, history, timings
@@ -87,8 +87,8 @@ def study(source: Path, claims_path: Path) -> Study:
         runs=runs,
         began=began,
         ended=ended,
-        phases=equal_cost.phases(file.matrix, times),
-        held=sum(equal_cost.held_seconds(run) * run.gpus for run in times) / SECONDS_PER_HOUR,
+        phases=phases(file.matrix, times),
+        held=sum(held_seconds(run) * run.gpus for run in times) / SECONDS_PER_HOUR,
     )
 
 

@@ -143,8 +143,8 @@ class _Measured:
             with connect(self.db) as connection:
                 subject = (self.matrix, benchmark, self.model)
                 matched = spending.read(connection, *subject, "gpu_hours")
-            usable = matched is not None and matched.baseline.arm == GRPO
-            self._paid[benchmark] = costs_to_best(matched, matched.ks[0]) if usable else {}
+            usable = matched if matched and matched.baseline.arm == GRPO else None
+            self._paid[benchmark] = costs_to_best(usable, usable.ks[0]) if usable else {}
         return self._paid[benchmark]
 
     @cached_property
@@ -242,10 +242,12 @@ def _measured(
         for name in ours.scores or [""]:
             if only in ("", name):
                 paid = ours.paid(name).get(arm) if name else None
-                to = paid and (
-                    paid.to_own if column.cost == "gpu_hours_to_own_best" else paid.to_baseline
-                )
-                yield name, figure, to and Ours(to.text(COMPACT), to.estimate, to.low, to.high)
+                if paid is None:
+                    yield name, figure, None
+                    continue
+                own_best = column.cost == "gpu_hours_to_own_best"
+                cost = paid.to_own if own_best else paid.to_baseline
+                yield name, figure, Ours(cost.text(COMPACT), cost.estimate, cost.low, cost.high)
 
 
 def _judged(ours: Ours | None, theirs: float, is_cost: bool, not_comparable: bool) -> list[Entry]:

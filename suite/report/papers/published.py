@@ -108,10 +108,11 @@ class _PublishedReader(_Reader):
     def tables(self) -> dict[str, PublishedTable]:
         content = self.read()
         bodies = content.get("tables")
+        tables: dict[str, PublishedTable] = {}
         if set(content) != {"tables"} or not isinstance(bodies, dict) or not bodies:
             self.problem((), "must be a mapping `tables` from names to tables, and nothing else")
             self.stop_on_problems()
-        tables = {}
+            return tables
         for name, body in bodies.items():
             table = self._section(PublishedTable, body, _at("tables", name))
             if table is not None:
