@@ -16,6 +16,7 @@ import pytest
 
 from algorithms.openrlhf.checkpoints import latest, step_of
 from suite.matrix.expand import load_cells
+from suite.metrics import metric
 from suite.run.processes import MARK
 from suite.spool.spool import attempts
 from suite.store import connect
@@ -143,6 +144,7 @@ def test_every_promised_trace_is_there(story):
         "tokens",
         "gpu_hours",
     }
+    assert [name for name in metrics if metric(name) is None] == []  # each is in suite/metrics.py
 
 
 def test_cost_is_the_sum_of_the_phases_across_the_restart(story):

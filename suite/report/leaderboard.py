@@ -36,7 +36,7 @@ def table(connection: Any, scores: Scores, by_seed: bool = True) -> Report:
     """The base model, then the arms by pass@1.
 
     by_seed: with a row for each seed of an arm that has several; else one row an arm, with the
-        score of each seed in a column.
+        score of each seed in a column, and without what the page says elsewhere.
     """
     numbers = run_numbers(connection, scores)
     inert = alarms.inert_runs(connection, scores.matrix)
@@ -55,7 +55,7 @@ def table(connection: Any, scores: Scores, by_seed: bool = True) -> Report:
             row = [arm, Seeds(tuple(group)), *_scores(scores, arm, group), *beside, flag]
             rows.append([*row, _each_seed(scores, arm, group)])
     columns = [
-        *(column("arm"), column("seed")),
+        *(column("arm"), Column("seed", "seed" if by_seed else "")),
         *(column("score", ".3f", f"pass@{k}", k=k) for k in scores.ks),
         column("entropy", ".3f"),
         column("response_length", ".1f", "length"),
@@ -67,6 +67,8 @@ def table(connection: Any, scores: Scores, by_seed: bool = True) -> Report:
     ]
     about = scores.about | {"problems": scores.problems, "samples": scores.samples}
     notes = _notes(connection, scores)
+    if by_seed:
+        notes += [*_comparisons_with_base(scores), *_alarms(connection, scores)]
     return Report("leaderboard", scores.title, columns, rows, notes, about)
 
 
@@ -99,7 +101,6 @@ def _notes(connection: Any, scores: Scores) -> list[str]:
         notes.append(f"{scores.problems} problems, {scores.samples} samples each.")
         if scores.samples in scores.ks:
             notes.append(f"pass@{scores.samples} is k = n: a coin flip per problem at the margin.")
-    notes += _comparisons_with_base(scores)
     notes += _floor(scores)
     notes += _overlap(connection, scores)
     for arm, seed, status, steps in connection.execute(
@@ -111,9 +112,14 @@ def _notes(connection: Any, scores: Scores) -> list[str]:
             f"{arm} (seed {seed}): {status} after {steps} steps; what is shown of it is not "
             "its last."
         )
+    return notes
+
+
+def _alarms(connection: Any, scores: Scores) -> list[str]:
+    """The first few of the model's, and how many more there are."""
     raised = [a.text for a in alarms.raised(connection, scores.matrix) if a.model == scores.model]
     more = len(raised) - ALARMS
-    return [*notes, *raised[:ALARMS], *([f"{more} more alarms."] if more > 0 else [])]
+    return [*raised[:ALARMS], *([f"{more} more alarms."] if more > 0 else [])]
 
 
 def _floor(scores: Scores) -> list[str]:
