@@ -39,25 +39,33 @@ def report():
     columns = [
         *(column("arm"), column("seed")),
         *(column("score", ".3f", f"pass@{k}", k=k) for k in (1, 4)),
-        *(column("cost", COMPACT, "GPU-hours"), Column("run")),
+        *(column("cost", COMPACT, "GPU-hours"), Column("run"), Column("", "each seed")),
     ]
     rows = [
-        ["a", Seeds((0, 1)), Interval(0.5, 0.4, 0.6), Interval(0.75, 0.7, 1.0), 1234.5, "x1"],
-        ["b|c", Seeds((2,)), Interval(0.25, 0.0, 0.5), None, Worded(math.inf, "> 3"), "x2"],
+        [
+            "a",
+            Seeds((0, 1)),
+            Interval(0.5, 0.4, 0.6),
+            Interval(0.75, 0.7, 1.0),
+            1234.5,
+            "x1",
+            "0.4 0.6",
+        ],
+        ["b|c", Seeds((2,)), Interval(0.25, 0.0, 0.5), None, Worded(math.inf, "> 3"), "x2", ""],
     ]
     return Report("scores", "m: all", columns, rows, ["a note"], {"matrix": "m"})
 
 
 def test_people_read_texts(report):
-    assert report.titles == ["arm", "seed", "pass@1", "pass@4", "GPU-hours"]
+    assert report.titles == ["arm", "seed", "pass@1", "pass@4", "GPU-hours", "each seed"]
     assert report.texts() == [
-        ["a", "all 2", "0.500 [0.400, 0.600]", "0.750 [0.700, 1.000]", "1,234"],
-        ["b|c", "2", "0.250 [0.000, 0.500]", "", "> 3"],
+        ["a", "all 2", "0.500 [0.400, 0.600]", "0.750 [0.700, 1.000]", "1,234", "0.4 0.6"],
+        ["b|c", "2", "0.250 [0.000, 0.500]", "", "> 3", ""],
     ]
     assert report.markdown().splitlines()[2:5] == [
-        "| arm | seed | pass@1 | pass@4 | GPU-hours |",
-        "|---|---|---|---|---|",
-        "| a | all 2 | 0.500 [0.400, 0.600] | 0.750 [0.700, 1.000] | 1,234 |",
+        "| arm | seed | pass@1 | pass@4 | GPU-hours | each seed |",
+        "|---|---|---|---|---|---|",
+        "| a | all 2 | 0.500 [0.400, 0.600] | 0.750 [0.700, 1.000] | 1,234 | 0.4 0.6 |",
     ]
 
 

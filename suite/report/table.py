@@ -78,7 +78,8 @@ class Column:
     """One column.
 
     Attributes:
-        name: the field of its numbers in a file; an interval adds "low" and "high".
+        name: the field of its numbers in a file; an interval adds "low" and "high"; "" leaves the
+            column to people.
         title: the heading that people read; "" leaves the column to the files.
         form: how numbers are written: as in format(), or COMPACT.
         at: what the column's numbers are of, beside the row: {"k": 8}. Columns with the same `at`
@@ -153,6 +154,8 @@ class Report:
         shared: Fields = dict(self.about)
         varying: dict[tuple[tuple[str, Value], ...], Fields] = {}
         for column, cell in zip(self.columns, row, strict=True):
+            if not column.name:
+                continue
             if column.at:
                 at = tuple(column.at.items())
                 varying.setdefault(at, dict(at)).update(column.fields(cell))
