@@ -11,13 +11,11 @@ from suite.worker.benchmarks import write_benchmarks
 from suite.workspace import Workspace, whole_file
 
 EMBEDDED_TRAIN_PROBLEMS = 4096
-
-
 EMBEDDED_TEST_PROBLEMS = 300
 
 
 def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) -> None:
-    """Make the embedded model and write the data sets that the cell names, unless they exist."""
+    """Make the embedded model and write the data sets that the run names, unless they exist."""
     if cell.model == sources.EMBEDDED_MODEL:
         if not Path(sources.model_path(cell.model, workspace.models)).is_dir():
             from benchmarks.arithmetic.model import cached
