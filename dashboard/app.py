@@ -34,11 +34,11 @@ def main() -> None:
         st.Page(view.show, title=title, url_path=title.lower().replace("@", "-at-"))
         for title, view in VIEWS.items()
     ]
-    chosen = st.navigation(pages)
+    page = st.navigation(pages)
     st.html(STYLE)
     state.choose()
-    st.title(chosen.title)
-    chosen.run()
+    st.title(page.title)
+    page.run()
 
 
 main()

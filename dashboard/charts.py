@@ -8,9 +8,10 @@ it as SVG and PNG, and its data as CSV.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from io import BytesIO, StringIO
+from typing import Literal, TypeVar
 
 import altair as alt
 import pandas as pd
@@ -24,6 +25,9 @@ DASHES = ((1, 0), (6, 3), (2, 2), (8, 2, 2, 2), (12, 4), (1, 4))  # with the hue
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
 PLAIN = ("grpo", "base model")  # what the others are told from
 HEIGHT, LOW = 300, 280  # pixels with axes and title
+
+Plot = alt.Chart | alt.LayerChart  # what `show` draws
+Mark = TypeVar("Mark", str, list[int])  # a colour or shape by name, or a dash
 
 
 class Look:
@@ -56,8 +60,8 @@ class Look:
         """Channels of a chart of the arms `shown`; one legend for all of them."""
         shown = list(shown)
 
-        def scale(of) -> alt.Scale:
-            return alt.Scale(domain=shown, range=[of(arm) for arm in shown])
+        def scale(look: Callable[[str], Mark]) -> alt.Scale:
+            return alt.Scale(domain=shown, range=[look(arm) for arm in shown])
 
         legend = alt.Legend(
             orient="top", title=None, symbolSize=120, symbolOpacity=1, columns=3, labelLimit=220
@@ -100,12 +104,12 @@ class Look:
         return f"<img alt='' src='data:image/svg+xml;base64,{image}' style='display: inline'>"
 
 
-def score_curves(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str) -> alt.Chart:
+def score_curves(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str) -> alt.LayerChart:
     """Mean lines and interval bands of pass@k; data: arm, cost, score, low, high."""
     return _banded(data, look, shown, alt.X("cost:Q", title=x, axis=_numbers(x)), x)
 
 
-def pass_curves(data: pd.DataFrame, look: Look, shown: Sequence[str]) -> alt.Chart:
+def pass_curves(data: pd.DataFrame, look: Look, shown: Sequence[str]) -> alt.LayerChart:
     """pass@k over k on a logarithmic axis; data: arm, k, score, low, high."""
     ticks = sorted(set(data.k))
     x = alt.X("k:Q", title="k", scale=alt.Scale(type="log", base=2), axis=alt.Axis(values=ticks))
@@ -128,7 +132,8 @@ def _banded(
     points = base.mark_point(filled=True, size=55, opacity=1).encode(
         y=score, tooltip=tips, **look.encode(shown, points=True)
     )
-    return alt.layer(band, line, points).resolve_legend(shape="shared").properties(height=HEIGHT)
+    layers = alt.LayerChart(layer=[band, line, points])
+    return layers.resolve_legend(shape="shared").properties(height=HEIGHT)
 
 
 def traces(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str, y: str) -> alt.LayerChart:
@@ -147,7 +152,7 @@ def traces(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str, y: str)
         layers.insert(
             0, seeds.encode(detail="seed:N", tooltip=["arm", "seed", "x", "value"], **along)
         )
-    return alt.layer(*layers).properties(height=LOW, title=y)
+    return alt.LayerChart(layer=layers).properties(height=LOW, title=y)
 
 
 def _numbers(title: str) -> alt.Axis:
@@ -171,12 +176,11 @@ def paths(data: pd.DataFrame, look: Look, shown: Sequence[str], x: str, y: str) 
         alt.Tooltip("score:Q", format=".3f"),
     ]
     size = alt.Size("fraction:Q", legend=None, scale=alt.Scale(range=[20, 160]))
-    return alt.layer(
-        base.mark_line(opacity=0.6).encode(**look.encode(shown)),
-        base.mark_point(filled=True, opacity=1).encode(
-            size=size, tooltip=tips, **look.encode(shown, points=True)
-        ),
-    ).properties(height=HEIGHT)
+    line = base.mark_line(opacity=0.6).encode(**look.encode(shown))
+    points = base.mark_point(filled=True, opacity=1).encode(
+        size=size, tooltip=tips, **look.encode(shown, points=True)
+    )
+    return alt.LayerChart(layer=[line, points]).properties(height=HEIGHT)
 
 
 def shares(data: pd.DataFrame) -> alt.Chart:
@@ -212,9 +216,7 @@ def shares(data: pd.DataFrame) -> alt.Chart:
     )
 
 
-def show(
-    chart: alt.TopLevelMixin, data: pd.DataFrame, name: str, alt_text: str, legend: bool = False
-) -> None:
+def show(chart: Plot, data: pd.DataFrame, name: str, alt_text: str, legend: bool = False) -> None:
     """A chart with buttons that save it and its data; name: of the files and of the element.
 
     On the page it has no legend unless asked: `Look.legend` is one for all. In the files it has.
@@ -244,9 +246,9 @@ def show(
             )
 
 
-def _without_legend(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
+def _without_legend(chart: Plot) -> Plot:
     bare = chart.copy(deep=True)
-    for layer in bare.layer:
+    for layer in bare.layer if isinstance(bare, alt.LayerChart) else [bare]:
         for name in ("color", "shape", "strokeDash"):
             channel = layer.encoding[name]
             if channel is not alt.Undefined:
@@ -254,7 +256,7 @@ def _without_legend(chart: alt.TopLevelMixin) -> alt.TopLevelMixin:
     return bare
 
 
-def _drawn(chart: alt.TopLevelMixin, kind: str) -> bytes:
+def _drawn(chart: Plot, kind: Literal["svg", "png"]) -> bytes:
     """The chart as a file, for paper: on white, at twice the size of a screen."""
     out = BytesIO() if kind == "png" else StringIO()
     chart.properties(width=560, background="white").save(out, format=kind, scale_factor=2)

@@ -46,12 +46,12 @@ def snapshot(path: Path) -> Snapshot | None:
 
 
 @st.cache_resource(show_spinner=False, max_entries=2)
-def _opened(snapshot: Snapshot) -> Any:
+def _opened(snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     """One connection a snapshot: to open it costs more than most queries."""
     return connect(snapshot.path)
 
 
-def reading(path: str) -> Any:
+def reading(path: str) -> duckdb.DuckDBPyConnection:
     """A connection of the caller's own to the database as it is now.
 
     Raises:

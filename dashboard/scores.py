@@ -36,14 +36,14 @@ class Subject(NamedTuple):
 def evaluated(snapshot: Snapshot, matrix: str) -> str:
     """Another text for another state of the evaluations of a matrix, or of its runs."""
     with reading(snapshot.path) as connection:
-        (text,) = connection.execute(
+        ((text,),) = connection.execute(
             """SELECT md5(string_agg(text, ';' ORDER BY text))
                  FROM (SELECT concat_ws(' ', arm, run, step, fraction, benchmark, k, score) AS text
                          FROM pass_at_k WHERE matrix = $matrix
                         UNION ALL
                        SELECT concat_ws(' ', run, status) FROM runs WHERE matrix = $matrix)""",
             {"matrix": matrix},
-        ).fetchone()
+        ).fetchall()
     return text or ""
 
 
@@ -108,8 +108,11 @@ def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFra
     """
     with reading(subject.path) as connection:
         matched = spending.read(connection, *subject[1:4], unit)
+    names = ["arm", "k", "cost", "score", "low", "high", "seeds"]
+    if matched is None:
+        return pd.DataFrame(columns=names)
     rows = []
-    for curve in matched.curves if matched else []:
+    for curve in matched.curves:
         for k in ks:
             cost, mean = curve.mean(k)
             for at, scores_SP in enumerate(curve.scores(k)):
@@ -117,7 +120,6 @@ def score_curves(subject: Subject, unit: str, ks: tuple[int, ...]) -> pd.DataFra
                 made = stats.hierarchical_interval(scores_SP, rng=rng)
                 values = (cost[at], mean[at], made.low, made.high)
                 rows.append((curve.arm, k, *values, len(matched.seeds)))
-    names = ["arm", "k", "cost", "score", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=names)
 
 

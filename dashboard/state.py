@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,32 +51,32 @@ def database() -> Path:
 
 def choose() -> None:
     """The sidebar: which matrix, benchmark and model the views show."""
-    found = queries.snapshot(database())
+    snapshot = queries.snapshot(database())
+    names = queries.matrices(snapshot) if snapshot else []
+    if snapshot is None or not names:
+        return
     with st.sidebar:
-        names = queries.matrices(found) if found else []
-        if not names:
-            return
         matrix = st.selectbox("Matrix", names, key="matrix", bind="query-params")
-        subjects = queries.subjects(found, matrix or names[0])
+        subjects = queries.subjects(snapshot, matrix or names[0])
         if len(subjects) > 1:
             labels = [f"{benchmark} · {model}" for benchmark, model in subjects]
             st.selectbox("Benchmark", labels, key="benchmark", bind="query-params")
 
 
-def choice(found: Snapshot | None) -> Choice | None:
+def choice(snapshot: Snapshot | None) -> Choice | None:
     """What is chosen, of a snapshot; None while there is nothing to show."""
-    names = queries.matrices(found) if found else []
-    if not names:
+    names = queries.matrices(snapshot) if snapshot else []
+    if snapshot is None or not names:
         return None
     matrix = st.session_state.get("matrix")
     matrix = matrix if matrix in names else names[0]
-    subjects = queries.subjects(found, matrix)
+    subjects = queries.subjects(snapshot, matrix)
     label = st.session_state.get("benchmark")
     benchmark, model = next(
         (pair for pair in subjects if " · ".join(pair) == label),
         subjects[0] if subjects else ("", ""),
     )
-    return Choice(found, matrix, benchmark, model)
+    return Choice(snapshot, matrix, benchmark, model)
 
 
 def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
@@ -85,9 +85,9 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
 
     @st.fragment(run_every=RESTING_SECONDS if resting else REFRESH_SECONDS)
     def draw() -> None:
-        found = queries.snapshot(database())
-        now = choice(found)
-        if _appeared(now) or _resting(found) != resting:
+        snapshot = queries.snapshot(database())
+        now = choice(snapshot)
+        if _appeared(now) or _resting(snapshot) != resting:
             st.rerun()
         if now is None:
             nothing_yet()
@@ -99,29 +99,42 @@ def page(body: Callable[[Choice], None], needs_scores: bool = False) -> None:
     draw()
 
 
-def choose_arms(where: DeltaGenerator, names: list[str], key: str) -> list[str]:
+def choose_arms(place: DeltaGenerator, names: list[str], key: str) -> list[str]:
     """Which of the arms are shown: all at first, and while all are, one that comes later too."""
-    known, chosen = st.session_state.get(f"_{key}"), st.session_state.get(key)
-    follows = bool(known) and known != names and set(known) <= set(chosen or ())
+    before: list[str] = st.session_state.get(f"_{key}") or []
+    selected: list[str] = st.session_state.get(key) or []
+    follows = bool(before) and before != names and set(before) <= set(selected)
     if follows:
         st.session_state[key] = names
     st.session_state[f"_{key}"] = names
     default = None if follows else names  # the state says it
-    shown = where.multiselect("Arms", names, default=default, key=key, bind="query-params")
+    shown = place.multiselect("Arms", names, default=default, key=key, bind="query-params")
     return [name for name in names if name in shown]
 
 
-def _resting(found: Snapshot | None) -> bool:
+def select(
+    place: DeltaGenerator, label: str, titles: Mapping[str, str], key: str, index: int = 0
+) -> str:
+    """One of some names, each shown by its title, and bound to the address."""
+    names = list(titles)
+    name = place.selectbox(
+        label, names, index=index, format_func=lambda name: titles.get(name, name), key=key,
+        bind="query-params",
+    )  # fmt: skip
+    return name or names[0]
+
+
+def _resting(snapshot: Snapshot | None) -> bool:
     """Whether nothing has been published for a while: to draw is work, for both sides."""
-    return bool(found) and time.time() - found.modified / 1e9 > RESTS_AFTER
+    return snapshot is not None and time.time() - snapshot.modified / 1e9 > RESTS_AFTER
 
 
 def alarms(choice: Choice) -> None:
     """What looks wrong with the matrix; behind a fold what would push the view off the screen."""
-    said = queries.alarms(choice.snapshot, choice.matrix)
-    for text in said[:ALARMS]:
+    texts = queries.alarms(choice.snapshot, choice.matrix)
+    for text in texts[:ALARMS]:
         st.warning(as_written(text))
-    if more := said[ALARMS:]:
+    if more := texts[ALARMS:]:
         with st.expander(f"{len(more)} more alarms"):
             show_notes(more)
 
@@ -129,14 +142,14 @@ def alarms(choice: Choice) -> None:
 def nothing_yet() -> None:
     """What to do about a database that is missing or empty."""
     path = database()
-    found = queries.snapshot(path)
-    if found and queries.outdated(found):
+    snapshot = queries.snapshot(path)
+    if snapshot and queries.outdated(snapshot):
         st.info(
             f"`{path.name}` was written by an earlier version. This brings it up to date:\n\n"
             f"```\nsuite db compact --db {path}\n```"
         )
         return
-    state = "has no runs of a matrix yet" if found else "does not exist yet"
+    state = "has no runs of a matrix yet" if snapshot else "does not exist yet"
     st.info(
         f"`{path.name}` {state}. Start some and they show here while they train:\n\n"
         f"```\nsuite run matrix.yaml --db {path}\n```\n\n"

@@ -6,6 +6,7 @@ Nothing that a policy or a database says is trusted to be an image, a link or a 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import pandas as pd
 import streamlit as st
@@ -46,7 +47,7 @@ def _written_index(name: object) -> object:
     return as_written(name) if isinstance(name, str) else name
 
 
-def show_notes(notes: list[str]) -> None:
+def show_notes(notes: Sequence[str]) -> None:
     """A note a line."""
     st.markdown("\n".join(f"- {as_written(note)}" for note in notes))
 

@@ -144,9 +144,9 @@ def test_status_does_not_believe_a_conductor_that_is_gone(suite, history):
 
 
 def test_stop(suite, history):
-    assert "nothing runs cells of runs.db" in suite("stop").stdout
+    assert "nothing works on runs.db" in suite("stop").stdout
     code = (
-        "import sys, time; from pathlib import Path; from suite.matrix.cell import Workspace;"
+        "import sys, time; from pathlib import Path; from suite.workspace import Workspace;"
         "from suite.spool.lock import only_conductor\n"
         "with only_conductor(Workspace(Path('runs.db'))): print('on', flush=True); time.sleep(60)"
     )
@@ -167,7 +167,7 @@ def refused(result, text):
 def test_logs(suite, history):
     cells = load_cells(history / "m.yaml")
     folder = Workspace(history / "runs.db").cell(cells[0].id)
-    refused(suite("logs", "nosuch"), "no cell begins with 'nosuch'")
+    refused(suite("logs", "nosuch"), "no run begins with 'nosuch'")
     refused(suite("logs", cells[0].id), "has not been started yet")
     for attempt in (1, 2):
         (folder / f"attempt-{attempt:03d}.log").write_text(f"old\nlast of {attempt}\n")

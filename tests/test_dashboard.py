@@ -55,7 +55,7 @@ evaluate:
   pass_at: [1, 8]
   problems: {PROBLEMS}
 """
-_WATCH = """() => {  // frames without the table of cells, and frames in which it is faded
+_WATCH = """() => {  // frames without the table of runs, and frames in which it is faded
   const cells = () => [...document.querySelectorAll('table')].at(-1) ?? null;
   window.seen = {frames: 0, gone: 0, faded: 0, table: cells()};
   const look = () => {
@@ -203,7 +203,7 @@ def test_a_matrix_is_watched_from_its_first_step_to_its_end(watched):
     everything = "\n".join(watched.states)
     assert "queued" in watched.states[0] and "0 of 6" in watched.states[0]
     assert "▶" in everything and " left" in everything and "Preliminary" in everything
-    done = [int(text.split("Cells finished")[1].split(" of ")[0]) for text in watched.states]
+    done = [int(text.split("Runs finished")[1].split(" of ")[0]) for text in watched.states]
     assert done == sorted(done) and len(set(done)) >= 4
     assert watched.at_the_end.count("✓ finished") == 6 and "queued" not in watched.at_the_end
     assert watched.complaints == []

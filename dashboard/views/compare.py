@@ -20,13 +20,13 @@ def show() -> None:
 def _body(choice: Choice) -> None:
     ks = scores.ks(choice.subject)
     arms = scores.scored_arms(choice.subject)
-    left, middle, right = st.columns([2, 2, 3])
+    for_baseline, for_unit, for_arms = st.columns([2, 2, 3])
     default = arms.index(baseline_of(arms)) if arms else 0
-    baseline = left.selectbox("Baseline", arms, index=default, key="baseline", bind="query-params")
-    unit = middle.selectbox(
-        "Against", list(UNITS), format_func=UNITS.get, key="unit", bind="query-params"
+    baseline = for_baseline.selectbox(
+        "Baseline", arms, index=default, key="baseline", bind="query-params"
     )
-    shown = state.choose_arms(right, arms, "arms")
+    unit = state.select(for_unit, "Against", UNITS, "unit")
+    shown = state.choose_arms(for_arms, arms, "arms")
     # A part that grows moves no other.
     verdicts, papers, curves, end = (st.container() for _ in range(4))
     with verdicts:
@@ -34,7 +34,7 @@ def _body(choice: Choice) -> None:
     with papers:
         _published(scores.beside_published(choice.subject))
     with curves:
-        _curves(choice, unit or "gpu_hours", tuple(ks), shown)
+        _curves(choice, unit, tuple(ks), shown)
     with end:
         _board(scores.leaderboard(choice.subject))
 
@@ -49,11 +49,11 @@ def _verdicts(choice: Choice, baseline: str, shown: list[str]) -> None:
         st.caption(as_written(" ".join(notes)))
 
 
-def _published(found: list[Report]) -> None:
+def _published(reports: list[Report]) -> None:
     """Nothing for a matrix that repeats no table of a paper."""
-    if not found:
+    if not reports:
         return
-    beside, settings = found
+    beside, settings = reports
     st.subheader("Beside what the paper reports")
     show_table(beside)
     st.caption(as_written(" ".join(beside.notes)))

@@ -21,11 +21,9 @@ def _body(choice: Choice) -> None:
     if not choice.benchmark:
         st.info("What a score cost shows here once arms have been scored.")
         return
-    unit = st.selectbox(
-        "Cost in", list(UNITS), format_func=UNITS.get, key="cost", bind="query-params"
-    )
+    unit = state.select(st.container(), "Cost in", UNITS, "cost")
     try:
-        reports = scores.costs(choice.subject, unit or "gpu_hours")
+        reports = scores.costs(choice.subject, unit)
     except ValueError as error:
         refuse_cost(error)
         return

@@ -23,13 +23,11 @@ def _body(choice: Choice) -> None:
         f"{TRUNCATION:.0%} of the responses truncated; a gradient that is plain GRPO's."
     )
     arms = list(dict.fromkeys(queries.runs(choice.snapshot, choice.matrix).arm))
-    left, right = st.columns([2, 3])
-    axis = left.selectbox(
-        "Against", list(queries.AXES), format_func=queries.AXES.get, key="axis", bind="query-params"
-    )
-    shown = state.choose_arms(right, arms, "traced")
+    for_axis, for_arms = st.columns([2, 3])
+    axis = state.select(for_axis, "Against", queries.AXES, "axis")
+    shown = state.choose_arms(for_arms, arms, "traced")
     look = charts.Look(queries.arms(choice.snapshot))
-    _traces(choice, axis or "step", shown, look)
+    _traces(choice, axis, shown, look)
     if choice.benchmark:
         _against_score(choice, shown, look)
 
@@ -60,14 +58,12 @@ def _traces(choice: Choice, axis: str, shown: list[str], look: charts.Look) -> N
 
 def _against_score(choice: Choice, shown: list[str], look: charts.Look) -> None:
     st.subheader("Entropy against score")
-    left, right = st.columns([2, 3])
+    for_k, for_source = st.columns([2, 3])
     ks = scores.ks(choice.subject)
-    k = left.selectbox("k of pass@k", ks, key="k", bind="query-params") or ks[0]
+    k = for_k.selectbox("k of pass@k", ks, key="k", bind="query-params") or ks[0]
     sources = {"rollouts": "the policy's own rollouts", "probe": "the fixed probe"}
-    source = right.selectbox(
-        "Entropy on", list(sources), format_func=sources.get, key="source", bind="query-params"
-    )
-    data = scores.entropy_and_score(choice.subject, choice.snapshot, k, source or "rollouts")
+    source = state.select(for_source, "Entropy on", sources, "source")
+    data = scores.entropy_and_score(choice.subject, choice.snapshot, k, source)
     data = data[data.arm.isin(shown)]
     if data.empty:
         st.info("No evaluation has an entropy of this kind.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
@@ -87,7 +89,8 @@ def grid(runs: pd.DataFrame) -> pd.DataFrame:
     return wide.fillna("")
 
 
-def _text(row) -> str:
+def _text(row: Any) -> str:
+    """Of a named tuple as `runs.itertuples` gives it."""
     state = _STATES.get(row.status)
     words = [state.format(progress=row.progress) if state else as_written(row.status)]
     if row.status == "running" and not pd.isna(row.seconds_left):

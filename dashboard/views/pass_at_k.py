@@ -26,13 +26,13 @@ def _body(choice: Choice) -> None:
     shown = state.choose_arms(st.container(), names, "curves")
     samples = int(data.k.max())
     far = max((k for k in data.k if 4 * k <= samples), default=1)
-    own = data[data.arm.isin(shown)]
-    if not own.empty:
+    curves = data[data.arm.isin(shown)]
+    if not curves.empty:
         look = charts.Look(queries.arms(choice.snapshot))
         look.legend(shown)
         charts.show(
-            charts.pass_curves(own, look, shown),
-            own,
+            charts.pass_curves(curves, look, shown),
+            curves,
             f"{choice.matrix}-pass-at-k",
             "pass@k of each arm and of the base model over k",
         )
@@ -42,7 +42,7 @@ def _body(choice: Choice) -> None:
         f"are those of the mean curves below k = n; the paired comparison says what is shown. "
         f"pass@{samples} is k = n: a coin flip per problem at the margin."
     )
-    wide = own.pivot(index="arm", columns="k", values="score").reindex(shown)
+    wide = curves.pivot(index="arm", columns="k", values="score").reindex(shown)
     wide.columns = [f"pass@{k}" for k in wide.columns]
     show_table(wide.map("{:.3f}".format), index=True)
 
@@ -74,8 +74,8 @@ def crossings(data: pd.DataFrame) -> dict[str, str]:
     if base.empty:
         return {}
     return {
-        arm: f"{arm} {_crossing(own.set_index('k').score - base)}"
-        for arm, own in inside[inside.arm != BASE].groupby("arm", sort=False)
+        arm: f"{arm} {_crossing(curve.set_index('k').score - base)}"
+        for arm, curve in inside[inside.arm != BASE].groupby("arm", sort=False)
     }
 
 
@@ -89,6 +89,6 @@ def _crossing(difference: pd.Series) -> str:
         return f"{side} the base model up to k = {k[-1]:.0f}"
     i, j = turns[0]
     share = gap[i] / (gap[i] - gap[j])
-    where = k[i] * (k[j] / k[i]) ** share
+    crossing = k[i] * (k[j] / k[i]) ** share
     way = "falls below" if gap[i] > 0 else "rises above"
-    return f"{way} the base model at k ≈ {where:.0f}"
+    return f"{way} the base model at k ≈ {crossing:.0f}"

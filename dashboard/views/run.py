@@ -24,27 +24,24 @@ def _body(choice: Choice) -> None:
     names = {row.run: f"{row.arm} (seed {row.seed})" for row in runs.itertuples()}
     if runs.model.nunique() > 1:
         names = {row.run: f"{names[row.run]} · {row.model}" for row in runs.itertuples()}
-    left, right = st.columns(2)
-    runs = list(names)
-    run = left.selectbox("Run", runs, format_func=names.get, key="run", bind="query-params")
-    other = right.selectbox(
-        "Against", runs, index=min(1, len(runs) - 1), format_func=names.get, key="against",
-        bind="query-params",
-    )  # fmt: skip
-    run, other = run or runs[0], other or runs[0]
+    for_run, for_other = st.columns(2)
+    run = state.select(for_run, "Run", names, "run")
+    other = state.select(for_other, "Against", names, "against", index=min(1, len(names) - 1))
     row = runs.set_index("run").loc[run]
     st.markdown(
         f"**{as_written(names[run])}** · {as_written(row.status)} · step {row.steps} · "
         f"{row.gpu_hours:.4g} GPU-hours · attempt {row.attempts} · {as_code(run)}"
     )
-    differences, happened, said, ran = st.tabs(["Differences", "Events", "Responses", "Command"])
+    differences, events, responses, command = st.tabs(
+        ["Differences", "Events", "Responses", "Command"]
+    )
     with differences:
         _differences(choice, run, other, names)
-    with happened:
+    with events:
         st.dataframe(records.events(choice.snapshot, run), hide_index=True)
-    with said:
+    with responses:
         _responses(choice, run)
-    with ran:
+    with command:
         st.code(records.command(choice.snapshot, run) or "not started yet", wrap_lines=True)
 
 
@@ -52,7 +49,7 @@ def _differences(choice: Choice, run: str, other: str, names: dict[str, str]) ->
     if run == other:
         st.info("Choose another run to compare with.")
         return
-    ours, theirs = (records.configuration(choice.snapshot, one) for one in (run, other))
+    ours, theirs = (records.configuration(choice.snapshot, side) for side in (run, other))
     rows = [
         {"setting": name, names[run]: ours.get(name, "–"), names[other]: theirs.get(name, "–")}
         for name in dict.fromkeys([*ours, *theirs])
@@ -68,24 +65,21 @@ def _responses(choice: Choice, run: str) -> None:
     if points.empty:
         st.info("This run has not been evaluated yet.")
         return
-    left, middle, right = st.columns(3)
+    for_benchmark, for_fraction, for_verdict = st.columns(3)
     benchmarks = list(dict.fromkeys(points.benchmark))
-    benchmark = left.selectbox("Benchmark", benchmarks, key="of", bind="query-params")
+    benchmark = for_benchmark.selectbox("Benchmark", benchmarks, key="of", bind="query-params")
     fractions = list(points[points.benchmark == (benchmark or benchmarks[0])].fraction)
-    fraction = middle.selectbox(
+    fraction = for_fraction.selectbox(
         "At", fractions, index=len(fractions) - 1, format_func="{:.0%} of the budget".format,
         key="at", bind="query-params",
     )  # fmt: skip
-    verdict = right.selectbox(
-        "Verdict", ["", *records.VERDICTS], format_func=lambda v: records.VERDICTS.get(v, "any"),
-        key="verdict", bind="query-params",
-    )  # fmt: skip
+    verdict = state.select(for_verdict, "Verdict", {"": "any", **records.VERDICTS}, "verdict")
     fraction = fractions[-1] if fraction is None else fraction
-    found = records.samples(
-        choice.snapshot, run, benchmark or benchmarks[0], fraction, verdict or "", SHOWN
+    samples = records.samples(
+        choice.snapshot, run, benchmark or benchmarks[0], fraction, verdict, SHOWN
     )
-    st.caption(f"{len(found)} responses; a few of each problem are kept in the database.")
-    for sample in found:
+    st.caption(f"{len(samples)} responses; a few of each problem are kept in the database.")
+    for sample in samples:
         with st.container(border=True):
             colour, word = _COLOURS[sample.verdict], records.VERDICTS[sample.verdict]
             gold = f" · expected {as_markdown(sample.gold)}" if sample.gold else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from dashboard import state
@@ -46,9 +47,9 @@ def show() -> None:
 
 
 def _use_example() -> None:
-    chosen = st.session_state.get("example")
-    if chosen:
-        st.session_state["sql"] = EXAMPLES[chosen]
+    example = st.session_state.get("example")
+    if example:
+        st.session_state["sql"] = EXAMPLES[example]
 
 
 def _answer(text: str) -> None:
@@ -68,7 +69,7 @@ def _answer(text: str) -> None:
     )  # fmt: skip
 
 
-def _frame(result: Result):
+def _frame(result: Result) -> pd.DataFrame:
     """As pandas; a name that occurs twice is numbered."""
     seen: dict[str, int] = {}
     names = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -27,19 +28,23 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-for command in (run.run, run.plan, run.status, run.stop, run.logs):
-    app.command()(command)
-app.command("eval")(score.evaluate)
-for command in (
-    score.regrade,
-    read.report,
-    read.results,
-    read.sql,
-    read.dashboard,
-    read.lab,
-    doctor,
-):
-    app.command()(command)
+COMMANDS: dict[str, Callable[..., None]] = {  # in the order of --help
+    "run": run.run,
+    "plan": run.plan,
+    "status": run.status,
+    "stop": run.stop,
+    "logs": run.logs,
+    "eval": score.evaluate,
+    "regrade": score.regrade,
+    "report": read.report,
+    "results": read.results,
+    "sql": read.sql,
+    "dashboard": read.dashboard,
+    "lab": read.lab,
+    "doctor": doctor,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 app.add_typer(db.app, name="db")
 
 

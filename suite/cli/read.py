@@ -13,8 +13,8 @@ from suite.cli.terminal import (
     checked,
     console,
     errors,
+    exit_on,
     print_reports,
-    say_error,
 )
 from suite.workspace import Workspace
 
@@ -91,11 +91,7 @@ def results(
         pages.write(study, out, picture)
         console.print(f"written: {out}, {picture}", highlight=False)
         return
-    wrong = pages.check(study, out, picture)
-    for line in wrong:
-        say_error(line)
-    if wrong:
-        raise typer.Exit(1)
+    exit_on(pages.check(study, out, picture))
     console.print(f"{out} is what {source} says", highlight=False)
 
 
@@ -126,8 +122,8 @@ def sql(
             raise typer.BadParameter("--json, --csv and --parquet go with a query")
         shell.prompt(_existing(db), console, rows or ROWS, seconds)
         return
-    kept = as_json or csv or parquet
-    size, most = (KEPT, FILE_ROWS) if kept else (DRAWN, ROWS)
+    saved = as_json or csv or parquet
+    size, most = (KEPT, FILE_ROWS) if saved else (DRAWN, ROWS)
     result = checked(ask, db, query, rows=rows or most, seconds=seconds, size=size)
     if as_json:
         typer.echo(shell.as_json(result))
@@ -135,7 +131,7 @@ def sql(
         shell.write_csv(result, csv)
     if parquet:
         checked(shell.write_parquet, result, parquet)
-    if not kept:
+    if not saved:
         console.print(shell.table(result))
     if result.truncated:
         errors.print(shell.counted(result), highlight=False)

@@ -22,6 +22,7 @@ from suite.cli.terminal import (
     checked,
     console,
     errors,
+    exit_on,
     print_reports,
     say_error,
 )
@@ -62,10 +63,7 @@ def run(
     failures = run_cells(cells, Workspace(db), address, reuse)
     for name in names:
         print_reports(checked(tables_of, Workspace(db), name))
-    for line in failures:
-        say_error(line)
-    if failures:
-        raise typer.Exit(1)
+    exit_on(failures)
 
 
 def plan(
@@ -148,7 +146,7 @@ def logs(
 def run_cells(
     cells: list[Cell], workspace: Workspace, address: str | None = None, reuse: bool | None = None
 ) -> list[str]:
-    """Bring cells to their end with progress on the terminal; returns a line or two a failure.
+    """Bring runs to their end with progress on the terminal; returns a line or two a failure.
 
     Raises:
         typer.Exit: Ctrl-C or SIGTERM; everything that ran is kept.
@@ -177,7 +175,7 @@ def run_cells(
 
 
 def cells_of(matrix: Path, shrink: bool) -> list[Cell]:
-    """The cells of a matrix file, as they are or shrunk."""
+    """The runs of a matrix file, as they are or shrunk."""
     from suite.matrix.shrink import shrunk
 
     cells = load_cells(matrix)

@@ -14,8 +14,8 @@ from suite.cli.terminal import (
     Database,
     checked,
     console,
+    exit_on,
     print_reports,
-    say_error,
 )
 from suite.workspace import Workspace
 
@@ -73,7 +73,7 @@ def evaluate(  # noqa: PLR0913  options of a command line
     from suite.report import scorecard
 
     given = {"samples": samples, "temperature": temperature, "top_p": top_p, "top_k": top_k}
-    one = checked(
+    cell = checked(
         checkpoint.from_options,
         model,
         Workspace(db),
@@ -86,13 +86,9 @@ def evaluate(  # noqa: PLR0913  options of a command line
         seed=seed,
         resources={"gpus": gpus, "engines": engines},
     )
-    one = checked(checkpoint.trained_on, one, model, train_data, Workspace(db))
-    failures = run_cells([one], Workspace(db), address)
-    for line in failures:
-        say_error(line)
-    if failures:
-        raise typer.Exit(1)
-    print_reports(scorecard.card(db, one, more))
+    cell = checked(checkpoint.trained_on, cell, model, train_data, Workspace(db))
+    exit_on(run_cells([cell], Workspace(db), address))
+    print_reports(scorecard.card(db, cell, more))
 
 
 def regrade(
@@ -118,16 +114,16 @@ def regrade(
     if audit:
         print_reports([again.audit_report(checked(again.audit, Workspace(db), run))])
         return
-    found = checked(again.regrade, Workspace(db), run)
-    changed = sum(found.changed.values())
+    regraded = checked(again.regrade, Workspace(db), run)
+    changed = sum(regraded.changed.values())
     table = Table("problem", "gold", "answer", "was", "is")
-    for row in found.examples:
+    for row in regraded.examples:
         table.add_row(*(escape(str(value)) for value in row))
     if changed:
         console.print(table)
-    for (old, new), count in sorted(found.changed.items()):
+    for (old, new), count in sorted(regraded.changed.items()):
         console.print(f"{count} x {old} -> {new}")
-    console.print(f"{found.responses} responses graded again, {changed} verdicts differ")
+    console.print(f"{regraded.responses} responses graded again, {changed} verdicts differ")
     if apply and changed:
-        again.apply(Workspace(db), run, found)
+        again.apply(Workspace(db), run, regraded)
         console.print("the new verdicts and scores are in place")

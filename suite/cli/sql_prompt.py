@@ -80,8 +80,8 @@ def write_csv(result: Result, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(result.columns)
         for row in result.rows:
-            kept = map(plain, row)
-            writer.writerow(json.dumps(v) if isinstance(v, list | dict) else v for v in kept)
+            values = map(plain, row)
+            writer.writerow(json.dumps(v) if isinstance(v, list | dict) else v for v in values)
 
 
 def write_parquet(result: Result, path: Path) -> None:
@@ -118,14 +118,14 @@ def plain(value: Any) -> Any:
 
 def unique(names: list[str]) -> list[str]:
     """The same names, later ones of a kind numbered: a, a_1."""
-    found: dict[str, None] = {}
+    numbered: dict[str, None] = {}
     for name in names:
         new, number = name, 0
-        while new in found:
+        while new in numbered:
             number += 1
             new = f"{name}_{number}"
-        found[new] = None
-    return list(found)
+        numbered[new] = None
+    return list(numbered)
 
 
 # The prompt ----------------------------------------------------------------------------------

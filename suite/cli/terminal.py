@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -40,7 +40,6 @@ Reuse = Annotated[
         show_default=False,
     ),
 ]
-
 Shrink = Annotated[
     bool,
     typer.Option(
@@ -50,8 +49,13 @@ Shrink = Annotated[
     ),
 ]
 
+Parameters = ParamSpec("Parameters")
+Made = TypeVar("Made")
 
-def checked(make: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+
+def checked(
+    make: Callable[Parameters, Made], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Made:
     """`make(...)`, its ValueError as one line about bad input."""
     try:
         return make(*args, **kwargs)
@@ -88,6 +92,14 @@ def print_reports(
     if csv:
         for path in table.write_csv(reports, csv):
             errors.print(f"written: {path}", highlight=False)
+
+
+def exit_on(problems: list[str]) -> None:
+    """Say each of them; with any, the command ends here with exit status 1."""
+    for problem in problems:
+        say_error(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def say_error(text: str) -> None:

@@ -1,4 +1,4 @@
-"""A Ray cluster as a place for cells. The one file that talks to Ray of cells."""
+"""A Ray cluster as a place for runs: the one file that asks Ray for their GPUs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from algorithms.openrlhf.driver import GANG
 from suite.matrix.cell import Cell
@@ -25,15 +27,13 @@ from suite.run.processes import (
 )
 from suite.workspace import ROOT
 
+if TYPE_CHECKING:
+    from ray import ObjectRef
+    from ray.util.placement_group import PlacementGroup
+
 NAMESPACE = "suite"
-
-
 CONNECT_SECONDS = 10.0
-
-
 READY_SECONDS = 10.0  # for a placement group that should fit
-
-
 PREEMPTED = 3  # Ray's reason of a node's death: drained because its machine is taken away
 
 
@@ -48,6 +48,10 @@ class _Node:
     gpus: int
     kinds: list[str]
     held: int = 0
+
+    def is_of(self, kind: str | None) -> bool:
+        """Whether its GPUs are of a kind, as the matrix names it; None: any."""
+        return not kind or any(kind.lower() in name.lower() for name in self.kinds)
 
 
 class Cluster:
@@ -73,9 +77,7 @@ class Cluster:
                 runtime_env={"env_vars": {**passed, "PYTHONPATH": path}},
             )
         except (ConnectionError, ValueError, RuntimeError) as error:  # the last: no node here
-            raise NoCluster(
-                f"no Ray cluster at {address}: {_line(error)} (`ray start --head` starts one)"
-            ) from error
+            raise _no_cluster(address, error) from error
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray sets one of its own
         self._reserved: list[Reservation] = []
         self._not_before = 0.0
@@ -85,28 +87,28 @@ class Cluster:
 
     def nodes(self) -> dict[str, _Node]:
         """Id -> what a living node has, and what our gangs hold of it."""
-        found = {}
+        nodes = {}
         for node in self._ray.nodes():
             resources = node["Resources"]
             if node["Alive"] and resources.get("GPU"):
                 prefix = "accelerator_type:"
                 kinds = [name.removeprefix(prefix) for name in resources if prefix in name]
-                found[node["NodeID"]] = _Node(int(resources["GPU"]), kinds)
+                nodes[node["NodeID"]] = _Node(int(resources["GPU"]), kinds)
         for reserved in self._reserved:
             for node_id, gpus in reserved.nodes.items():
-                if node_id in found:
-                    found[node_id].held += gpus
-        return found
+                if node_id in nodes:
+                    nodes[node_id].held += gpus
+        return nodes
 
     def impossible(self, cell: Cell) -> str | None:
         """More GPUs, or others, than the whole cluster has: Ray would wait for ever."""
-        wanted, nodes = cell.resources["gpus"], self.nodes().values()
-        kind = cell.resources["accelerator"]
+        if self.slots(cell):
+            return None
+        gpus, kind = cell.resources["gpus"], cell.resources["accelerator"]
+        nodes = self.nodes().values()
         there = ", ".join(f"{n.gpus} x {'/'.join(n.kinds) or 'GPU'}" for n in nodes) or "no GPU"
-        if self._slots(cell, lambda node: node.gpus) == 0:
-            what = f"{wanted} x {kind}" if kind else f"{wanted} GPUs"
-            return f"arm {cell.arm} wants {what} at a time, the cluster has {there}"
-        return None
+        asked = f"{gpus} x {kind}" if kind else f"{gpus} GPUs"
+        return f"arm {cell.arm} wants {asked} at a time, the cluster has {there}"
 
     def slots(self, cell: Cell) -> int:
         return self._slots(cell, lambda node: node.gpus)
@@ -116,31 +118,31 @@ class Cluster:
             return False
         return self._slots(cell, lambda node: node.gpus - node.held) > 0
 
-    def _slots(self, cell: Cell, free: Any) -> int:
-        """How many gangs of a cell's size are free: within nodes, or over them where it must be."""
-        wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
-        nodes = [n for n in self.nodes().values() if _is(n, kind)]
-        within = sum(free(node) // wanted for node in nodes)
-        if within or any(node.gpus >= wanted for node in nodes) or cell.in_one_process:
+    def _slots(self, cell: Cell, free: Callable[[_Node], int]) -> int:
+        """How many gangs of a run's size are free: within nodes, or over them where it must be."""
+        gpus, kind = cell.resources["gpus"], cell.resources["accelerator"]
+        nodes = [node for node in self.nodes().values() if node.is_of(kind)]
+        within = sum(free(node) // gpus for node in nodes)
+        if within or any(node.gpus >= gpus for node in nodes) or cell.in_one_process:
             return within
-        return sum(free(node) for node in nodes) // wanted
+        return sum(free(node) for node in nodes) // gpus
 
-    def start(self, cell: Cell, what: Start) -> _Gang | None:
+    def start(self, cell: Cell, start: Start) -> _Gang | None:
         """A worker in a gang of its own; None when somebody else holds its GPUs."""
         reserved = self.reserve(cell)
-        return _Gang(reserved, what, cell.in_one_process) if reserved else None
+        return _Gang(reserved, start, cell.in_one_process) if reserved else None
 
     def reserve(self, cell: Cell) -> Reservation | None:
-        """The cell's GPUs as one placement group; None when somebody else holds them."""
-        wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
-        nodes = [n for n in self.nodes().values() if _is(n, kind)]
+        """The run's GPUs as one placement group; None when somebody else holds them."""
+        gpus, kind = cell.resources["gpus"], cell.resources["accelerator"]
+        nodes = [node for node in self.nodes().values() if node.is_of(kind)]
         labels = {}
         if kind:
             name = next(k for node in nodes for k in node.kinds if kind.lower() in k.lower())
             labels = {f"accelerator_type:{name}": 0.001}
-        number = 1 if cell.in_one_process else wanted
-        bundle = {"GPU": wanted // number, "CPU": wanted // number, **labels}
-        tight = any(node.gpus >= wanted for node in nodes)
+        number = 1 if cell.in_one_process else gpus
+        bundle = {"GPU": gpus // number, "CPU": gpus // number, **labels}
+        tight = any(node.gpus >= gpus for node in nodes)
         group = self._ray.util.placement_group(
             [bundle] * number,
             strategy="STRICT_PACK" if tight else "PACK",
@@ -155,28 +157,24 @@ class Cluster:
         return reserved
 
 
-def _is(node: _Node, kind: str | None) -> bool:
-    return not kind or any(kind.lower() in name.lower() for name in node.kinds)
-
-
 class Reservation:
     """A placement group that is ready: which nodes it lies on, and how many GPUs of each.
 
     Attributes:
         nodes: node id -> GPUs.
-        first: node id -> (index of its first bundle, GPUs of that bundle).
+        bundles: node id -> (index of its first bundle, GPUs of that bundle).
     """
 
-    def __init__(self, ray: Any, group: Any, registered: list[Reservation]):
+    def __init__(self, ray: ModuleType, group: PlacementGroup, registered: list[Reservation]):
         self.ray, self.group, self._registered = ray, group, registered
         table = ray.util.placement_group_table(group)
         self.name = table["name"]
         self.nodes: dict[str, int] = {}
-        self.first: dict[str, tuple[int, int]] = {}
+        self.bundles: dict[str, tuple[int, int]] = {}
         for index, node in table["bundles_to_node_id"].items():
             gpus = int(table["bundles"][index]["GPU"])
             self.nodes[node] = self.nodes.get(node, 0) + gpus
-            self.first.setdefault(node, (index, gpus))
+            self.bundles.setdefault(node, (index, gpus))
 
     def release(self) -> None:
         """The GPUs are free; Ray kills what still runs in the group."""
@@ -187,7 +185,7 @@ class Reservation:
 class _Gang:
     """A reservation with a `_Host` on each of its nodes; the first of them has the worker."""
 
-    def __init__(self, reserved: Reservation, what: Start, alone: bool):
+    def __init__(self, reserved: Reservation, start: Start, alone: bool):
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         self._ray, self._reserved = reserved.ray, reserved
@@ -197,12 +195,12 @@ class _Gang:
                 num_cpus=0,
                 num_gpus=gpus if alone else 0.01,  # of each bundle, OpenRLHF takes 0.4
                 scheduling_strategy=PlacementGroupSchedulingStrategy(reserved.group, index),
-            ).remote(what.mark)
-            for node, (index, gpus) in reserved.first.items()
+            ).remote(start.mark)
+            for node, (index, gpus) in reserved.bundles.items()
         }
-        self._first = next(iter(self._hosts.values()))
-        self._start = self._first.start.remote(what, {GANG: f"{NAMESPACE}/{reserved.name}"})
-        self._answer = self._first.poll.remote()
+        self._leader = next(iter(self._hosts.values()))
+        self._started = self._leader.start.remote(start, {GANG: f"{NAMESPACE}/{reserved.name}"})
+        self._answer = self._leader.poll.remote()
 
     def poll(self) -> int | None:
         done, _ = self._ray.wait([self._answer], timeout=0)
@@ -210,7 +208,7 @@ class _Gang:
             self._check_nodes()
             return None
         try:
-            self._ray.get(self._start)
+            self._ray.get(self._started)
             code, ooms = self._ray.get(self._answer)
         except self._ray.exceptions.ActorUnavailableError:
             code = None  # perhaps its node is dying: Ray will know in a few seconds
@@ -218,7 +216,7 @@ class _Gang:
             self._check_nodes()
             raise Lost("worker lost", f"the worker's host process died: {_line(error)}") from error
         if code is None:
-            self._answer = self._first.poll.remote()
+            self._answer = self._leader.poll.remote()
         elif code < 0:
             raise killed(code, ooms)
         return code
@@ -233,7 +231,7 @@ class _Gang:
                 raise Lost("node lost", f"node {name} died")
 
     def stop(self) -> None:
-        self._try(self._first.stop.remote())
+        self._try(self._leader.stop.remote())
 
     def release(self) -> None:
         alive = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
@@ -243,7 +241,7 @@ class _Gang:
             self._ray.kill(host)
         self._reserved.release()
 
-    def _try(self, answer: Any) -> None:
+    def _try(self, answer: ObjectRef) -> None:
         """Wait for a host that may be dead or out of reach."""
         try:
             self._ray.get(answer, timeout=2 * PATIENCE_SECONDS)
@@ -256,19 +254,22 @@ class _Host:
 
     def __init__(self, mark: str):
         self._mark = mark
-        self._worker: subprocess.Popen | None = None
+        self._worker: subprocess.Popen[bytes] | None = None
+        self._ooms = 0  # before the worker began
         self.clean()  # whatever an earlier attempt left on this node
 
-    def start(self, what: Start, environment: dict[str, str]) -> None:
+    def start(self, start: Start, environment: dict[str, str]) -> None:
         """Start the worker; it dies with this process."""
         import ray
 
         address = ray.get_runtime_context().gcs_address
         self._ooms = oom_kills()
-        self._worker = launch(what, os.environ | environment | {"RAY_ADDRESS": address})
+        self._worker = launch(start, os.environ | environment | {"RAY_ADDRESS": address})
 
     def poll(self, seconds: float = 0.5) -> tuple[int | None, int]:
         """(exit status or None, processes killed for memory since the start), after a while."""
+        if self._worker is None:
+            return None, 0  # it could not be started: `start` raises that
         try:
             self._worker.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -293,8 +294,11 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except OSError as error:
-        why = f"no Ray cluster at {address}: {_line(error)} (`ray start --head` starts one)"
-        raise NoCluster(why) from error
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: BaseException) -> NoCluster:
+    return NoCluster(f"no Ray cluster at {address}: {_line(error)} (`ray start --head` starts one)")
 
 
 def _line(error: BaseException) -> str:

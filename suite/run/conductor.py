@@ -1,11 +1,11 @@
-"""Brings the cells of a matrix to their end: sessions, spools, statuses, retries.
+"""Brings the runs of a matrix to their end: sessions, spools, statuses, retries.
 
-The conductor never trains: it gives cells their GPUs (suite.run.places), takes in what their
+The conductor never trains: it gives runs their GPUs (suite.run.places), takes in what their
 workers spool, publishes, and shows progress. It can be killed at any point; the same command
 continues. One conductor works on a database at a time.
 
-An error in a cell's own code ends that cell; what the infrastructure takes away (a killed process,
-a dead node, no memory) is tried again, from the last checkpoint. Attempts are fenced: a cell's
+An error in a run's own code ends that run; what the infrastructure takes away (a killed process,
+a dead node, no memory) is tried again, from the last checkpoint. Attempts are fenced: a run's
 `lease` names the attempt that may write, so a worker that is believed dead and is not stops itself.
 """
 
@@ -38,15 +38,15 @@ class Display(Protocol):
     """What watches a run: see suite.run.progress."""
 
     def cell(self, cell: Cell, status: str) -> None:
-        """A cell's status changed."""
+        """A run's status changed."""
 
     def line(self, cell: Cell, row: dict[str, Any]) -> None:
-        """A cell's worker wrote a line."""
+        """A run's worker wrote a line."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a cell ended: its status, and the message and log of a failure."""
+    """How a run ended: its status, and the message and log of a failure."""
 
     cell: Cell
     status: str
@@ -61,23 +61,23 @@ def run(
     place: Place,
     reuse: bool | None = None,
 ) -> list[Outcome]:
-    """Bring every cell to "finished", or to "failed" with its reason; the rest goes on.
+    """Bring every run to "finished", or to "failed" with its reason; the rest goes on.
 
-    The cells may be those of several matrices; one that is in two of them is trained once.
-    `reuse` says whether cells share starts of the stack; by default the place decides. On
+    The runs may be those of several matrices; one that is in two of them is trained once.
+    `reuse` says whether runs share starts of the stack; by default the place decides. On
     KeyboardInterrupt the workers are stopped, what they wrote is published, and the interrupt is
     raised again.
     """
     with only_conductor(workspace):
         store = Store(workspace)
         try:
-            return _Run(cells, workspace, store, display, place, reuse).to_the_end()
+            return _Conductor(cells, workspace, store, display, place, reuse).to_the_end()
         finally:
             store.close()
 
 
-class _Run:
-    """The cells of one command: those that wait, and the sessions that are on."""
+class _Conductor:
+    """The runs of one command: those that wait, and the sessions that are on."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class _Run:
         return [self._ended[cell.id] for cell in self._cells]
 
     def _admit(self) -> None:
-        """Sessions for the cells whose GPUs are free."""
+        """Sessions for the runs whose GPUs are free."""
         for cell, why in self._queue.drop(self._place.impossible):  # a node is gone for good
             self._end(cell, "failed", why)
         while cells := self._queue.take(self._place.fits, self._place.slots):
@@ -168,8 +168,8 @@ class _Run:
         return True
 
     def _settle(self, session: _Session, lost: Lost | None, code: int | None) -> None:
-        """After a session: the cell whose turn it was is lost, the others wait again."""
-        for cell in session.left:
+        """After a session: the run whose turn it was is lost, the others wait again."""
+        for cell in session.unfinished:
             if cell is session.running:
                 self._again(session, cell, lost or _silent(code))
             else:
@@ -197,12 +197,12 @@ class _Run:
 
 
 def _silent(code: int | None) -> Lost:
-    """An error of the cell's own leaves a line; Ray ends its processes so when a raylet dies."""
+    """An error of the run's own leaves a line; Ray ends its processes so when a raylet dies."""
     return Lost("worker lost", f"the worker ended with exit status {code} and no message")
 
 
 class _Session:
-    """One worker from its start to its end: its cells' attempts, spools and turns."""
+    """One worker from its start to its end: its runs' attempts, spools and turns."""
 
     held: Held
 
@@ -215,15 +215,18 @@ class _Session:
         tell: Callable[[Cell, str], None],
         end: Callable[..., None],
     ):
-        """`tell` is told a cell's new status, `end` how a cell has ended."""
-        self.left = list(cells)  # those that have not ended
+        """`tell` is told a run's new status, `end` how a run has ended."""
+        self.unfinished = list(cells)
         self.running: Cell | None = cells[0]
         self.attempts = {cell.id: store.next_attempt(cell.id) for cell in cells}
-        self.log = workspace.cell(cells[0].id) / f"attempt-{self.attempts[cells[0].id]:03d}.log"
-        self.progressed = False  # the cell whose turn it is has made a step
+        self.progressed = False  # the run whose turn it is has made a step
         self.lost: Lost | None = None  # what the worker itself said before it ended
         self._cells, self._workspace, self._store = cells, workspace, store
         self._display, self._tell, self._end = display, tell, end
+        self.log = self._log_of(cells[0])
+
+    def _log_of(self, cell: Cell) -> Path:
+        return self._workspace.cell(cell.id) / f"attempt-{self.attempts[cell.id]:03d}.log"
 
     def prepare(self) -> Start:
         """The files that the worker reads, and what to start it with."""
@@ -233,10 +236,10 @@ class _Session:
             folder.mkdir(parents=True, exist_ok=True)
             cell.save(folder / "cell.json")
             write_lease(folder, self.attempts[cell.id])
-            own = folder / f"attempt-{self.attempts[cell.id]:03d}.log"
-            if own != self.log:
-                own.unlink(missing_ok=True)
-                own.symlink_to(os.path.relpath(self.log, folder))
+            log = self._log_of(cell)
+            if log != self.log:
+                log.unlink(missing_ok=True)
+                log.symlink_to(os.path.relpath(self.log, folder))
         return Start(
             [str(self._workspace.db.resolve()), *(f"{c}:{a}" for c, a in self.attempts.items())],
             os.pathsep.join(map(str, folders)),
@@ -245,14 +248,14 @@ class _Session:
 
     def begin(self) -> None:
         """The worker has been started: its attempt's number is taken, whether it writes or not."""
-        first = self._cells[0].id
-        path_of(self._workspace.cell(first), self.attempts[first]).touch()
-        self._tell(self._cells[0], "running")
+        cell = self._cells[0]
+        path_of(self._workspace.cell(cell.id), self.attempts[cell.id]).touch()
+        self._tell(cell, "running")
 
     def take(self) -> int:
-        """What the cells' spools have new."""
+        """What the runs' spools have new."""
         taken = 0
-        for cell in list(self.left):
+        for cell in list(self.unfinished):
             try:
                 rows = self._store.ingest(cell.id)
             except BadSpool as error:
@@ -280,7 +283,7 @@ class _Session:
             self._close(cell, "failed", row["error"])
 
     def _close(self, cell: Cell, status: str, error: str = "") -> None:
-        self.left.remove(cell)
+        self.unfinished.remove(cell)
         if cell is self.running:
             self.running = None
         self._end(cell, status, error, self.log if error else None)
@@ -292,10 +295,10 @@ class _Session:
 
     def interrupted(self) -> None:
         """The worker was stopped on the user's word; what it wrote is taken in."""
-        for cell in list(self.left):
+        for cell in list(self.unfinished):
             for row in self._store.ingest(cell.id):
-                own = row.get("attempt") == self.attempts[cell.id]
-                if own and row["kind"] in ("start", "trace", "done"):  # it "failed" by our word
+                ours = row.get("attempt") == self.attempts[cell.id]
+                if ours and row["kind"] in ("start", "trace", "done"):  # it "failed" by our word
                     self._line(cell, row)
         if self.running:
             self._tell(self.running, "interrupted")

@@ -1,7 +1,7 @@
-"""Which failures are the infrastructure's, and so are tried again, and which are the cell's own.
+"""Which failures are the infrastructure's, and so are tried again, and which are the run's own.
 
 A worker that fails writes the qualified names of all classes in the chain of its error. A CUDA
-out-of-memory error is the cell's own: the next attempt would end the same way.
+out-of-memory error is the run's own: the next attempt would end the same way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TEXTS = {
 
 
 def fault(failed: dict[str, Any]) -> Lost | None:
-    """What was lost, of a worker's line of kind "failed"; None when the cell itself is at fault."""
+    """What was lost, of a worker's line of kind "failed"; None when the run itself is at fault."""
     for kind in map(_KINDS.get, failed.get("types", [])):
         if kind:
             return Lost(kind, failed["error"])

@@ -1,40 +1,34 @@
 """Where runs are trained: on this machine, or on a Ray cluster (suite/run/cluster.py).
 
-Both are asked the same: can this cell ever run here (`impossible`), how many of its size fit at a
+Both are asked the same: can this run ever start here (`impossible`), how many of its size fit at a
 time (`slots`), does it fit now (`fits`), and give it its GPUs and start a worker on them (`start`).
 What comes back is a `Held`: the worker and the GPUs that it holds, all of them or none.
 
 On this machine a worker starts a private Ray on its share of the GPUs. On a cluster the GPUs of a
-cell are one placement group (two per cell can deadlock on halves); the worker runs inside it, and
+run are one placement group (two per run can deadlock on halves); the worker runs inside it, and
 OpenRLHF is handed that group in place of its own. Without a GPU, GPUs are logical ones: as many as
-a cell asks for, on the same cores.
+a run asks for, on the same cores.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from suite import machine
 from suite.matrix.cell import Cell
 from suite.run.cluster import Cluster
-from suite.run.processes import (
-    Start,
-    interrupt,
-    killed,
-    launch,
-    oom_kills,
-    reap,
-)
+from suite.run.processes import Start, interrupt, killed, launch, oom_kills, reap
 
 
 class Infeasible(RuntimeError):
-    """These resources can never run a cell."""
+    """No run can ever have these resources here."""
 
 
 class Held(Protocol):
-    """GPUs that a cell holds, and the worker on them."""
+    """GPUs that a run holds, and the worker on them."""
 
     def poll(self) -> int | None:
         """The worker's exit status, None while it runs.
@@ -53,20 +47,20 @@ class Held(Protocol):
 class Place(Protocol):
     """See the module's docstring."""
 
-    reuse: bool  # whether cells share a start of the stack unless asked otherwise
+    reuse: bool  # whether runs share a start of the stack unless asked otherwise
 
     def impossible(self, cell: Cell) -> str | None: ...
     def slots(self, cell: Cell) -> int: ...
     def fits(self, cell: Cell) -> bool: ...
-    def start(self, cell: Cell, what: Start) -> Held | None: ...
+    def start(self, cell: Cell, start: Start) -> Held | None: ...
     def close(self) -> None: ...
 
 
 def open_place(address: str | None, cells: list[Cell]) -> Place:
-    """This machine, or the cluster at `address` ("auto", HOST:PORT); cells that never fit refused.
+    """This machine, or the cluster at `address` ("auto", HOST:PORT); runs that never fit refused.
 
     Raises:
-        Infeasible: a cell asks for what is not there.
+        Infeasible: a run asks for what is not there.
         NoCluster: none answers at the address.
     """
     place: Place = Cluster(address) if address else Machine()
@@ -78,11 +72,8 @@ def open_place(address: str | None, cells: list[Cell]) -> Place:
     return place
 
 
-# This machine -------------------------------------------------------------------------------
-
-
 class Machine:
-    """The GPUs of this machine; without any, one cell at a time on logical ones."""
+    """The GPUs of this machine; without any, one run at a time on logical ones."""
 
     reuse = True
 
@@ -93,15 +84,15 @@ class Machine:
 
     def impossible(self, cell: Cell) -> str | None:
         """An accelerator or a number of GPUs that is not here."""
-        wanted, kind = cell.resources["gpus"], cell.resources["accelerator"]
+        gpus, kind = cell.resources["gpus"], cell.resources["accelerator"]
         if kind and not any(kind.lower() in name.lower() for name in self.names):
             return (
-                f"arm {cell.arm} wants {wanted} x {kind}, this machine has "
+                f"arm {cell.arm} wants {gpus} x {kind}, this machine has "
                 f"{', '.join(self.names) or 'no GPU'}: `suite plan` works anywhere, "
                 "`suite run` needs the hardware"
             )
-        if self.names and wanted > len(self.names):
-            return f"arm {cell.arm} wants {wanted} GPUs, this machine has {len(self.names)}"
+        if self.names and gpus > len(self.names):
+            return f"arm {cell.arm} wants {gpus} GPUs, this machine has {len(self.names)}"
         return None
 
     def slots(self, cell: Cell) -> int:
@@ -110,14 +101,14 @@ class Machine:
     def fits(self, cell: Cell) -> bool:
         return cell.resources["gpus"] <= len(self._free) if self.names else not self._busy
 
-    def start(self, cell: Cell, what: Start) -> _Process:
+    def start(self, cell: Cell, start: Start) -> _Process:
         """A worker in a session of its own (Ctrl-C reaches the conductor only)."""
-        reap(what.mark)  # what a killed conductor's attempt may have left
+        reap(start.mark)  # what a killed conductor's attempt may have left
         mine = sorted(self._free)[: cell.resources["gpus"]] if self.names else []
         self._free -= set(mine)
         self._busy = True
         devices = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, mine))} if mine else {}
-        return _Process(launch(what, os.environ | devices), what, lambda: self._return(mine))
+        return _Process(launch(start, os.environ | devices), start.mark, lambda: self._return(mine))
 
     def _return(self, devices: list[int]) -> None:
         self._free |= set(devices)
@@ -129,8 +120,8 @@ class Machine:
 class _Process:
     """A worker that is a child of this process."""
 
-    def __init__(self, worker: subprocess.Popen, what: Start, returned: Any):
-        self._worker, self._what, self._returned = worker, what, returned
+    def __init__(self, worker: subprocess.Popen[bytes], mark: str, give_back: Callable[[], None]):
+        self._worker, self._mark, self._give_back = worker, mark, give_back
         self._ooms = oom_kills()
 
     def poll(self) -> int | None:
@@ -143,9 +134,6 @@ class _Process:
         interrupt(self._worker)
 
     def release(self) -> None:
-        reap(self._what.mark)
+        reap(self._mark)
         self._worker.wait()
-        self._returned()
-
-
-# A Ray cluster ------------------------------------------------------------------------------
+        self._give_back()

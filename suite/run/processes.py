@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 PATIENCE_SECONDS = 15.0  # between asking a worker to stop and killing it
-MARK = "SUITE_CELL"  # environment variable of every process of a worker: its cells' folders
+MARK = "SUITE_CELL"  # environment variable of every process of a worker: its runs' folders
 
 
 class Lost(RuntimeError):
@@ -32,20 +32,20 @@ class Start:
     log: Path
 
 
-def launch(what: Start, environment: dict[str, str]) -> subprocess.Popen:
+def launch(start: Start, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start a worker of this process, in its own session, its output in its log."""
-    with what.log.open("ab") as output:
+    with start.log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "suite.worker", str(os.getpid()), *what.arguments],
+            [sys.executable, "-m", "suite.worker", str(os.getpid()), *start.arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=environment | {MARK: what.mark},
+            env=environment | {MARK: start.mark},
         )
 
 
-def interrupt(worker: subprocess.Popen) -> None:
+def interrupt(worker: subprocess.Popen[bytes]) -> None:
     """Ask a worker to end as Ctrl-C would; kill it when it does not."""
     worker.send_signal(signal.SIGINT)
     try:
@@ -72,14 +72,14 @@ def oom_kills() -> int:
 
 
 def reap(mark: str) -> None:
-    """Kill every process here that carries a cell of this mark: no two attempts ever overlap."""
-    left, cells = [], set(mark.split(os.pathsep))
+    """Kill every process here that carries a run of this mark: no two attempts ever overlap."""
+    ending, folders = [], set(mark.split(os.pathsep))
     for process in psutil.process_iter():
         try:
             marks = process.environ().get(MARK, "").split(os.pathsep)
-            if cells.intersection(marks) and process.pid != os.getpid():
+            if folders.intersection(marks) and process.pid != os.getpid():
                 process.kill()
-                left.append(process)
+                ending.append(process)
         except (psutil.Error, OSError):
             continue
-    psutil.wait_procs(left, timeout=PATIENCE_SECONDS)
+    psutil.wait_procs(ending, timeout=PATIENCE_SECONDS)

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from suite.matrix.cell import Cell
 
-PLAIN_SECONDS = 10.0  # between two plain lines about the same cell
+PLAIN_SECONDS = 10.0  # between two plain lines about the same run
 
 _SHOWN = {  # of a step's trace
     "reward": "reward {:.3f}",

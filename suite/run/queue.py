@@ -1,8 +1,8 @@
-"""Which cells go next: a fair order, shares of a session, retries with back-off. No processes.
+"""Which runs go next: a fair order, shares of a session, retries with back-off. No processes.
 
-Cells wait in matrix order, seeds outermost, so a half-finished matrix already compares all arms.
-A cell that does not fit now lets later ones pass, but not for ever: after `PASSES` of them nothing
-behind it is admitted until it has run. A cell whose attempt was lost to the infrastructure goes
+Runs wait in matrix order, seeds outermost, so a half-finished matrix already compares all arms.
+A run that does not fit now lets later ones pass, but not for ever: after `PASSES` of them nothing
+behind it is admitted until it has started. A run whose attempt was lost to the infrastructure goes
 back to its place and waits a while, longer each time; it is given up after `LOSSES` attempts in a
 row that brought it no step further.
 """
@@ -29,11 +29,11 @@ class _Waiting:
 
 
 class Queue:
-    """The cells that still have to run.
+    """The runs that wait for their turn.
 
     Args:
         cells: in matrix order.
-        share: cells of one key can go through one start of the stack; None: alone.
+        share: runs of one key can go through one start of the stack; None: alone.
         clock: seconds, monotonic.
     """
 
@@ -55,35 +55,34 @@ class Queue:
     def take(
         self, fits: Callable[[Cell], bool], slots: Callable[[Cell], int] = lambda _: 1
     ) -> list[Cell]:
-        """The cells of the next session, the first one first; [] when none can start now.
+        """The runs of the next session, the first one first; [] when none can start now.
 
         Args:
-            fits: whether a cell's resources are free now.
-            slots: how many sessions of a cell's size all resources together hold: the waiting cells
+            fits: whether a run's resources are free now.
+            slots: how many sessions of a run's size all resources together hold: the waiting runs
                 that could share a session are dealt out over so many.
         """
         now = self._clock()
         blocked: list[_Waiting] = []
-        for first in self._waiting:
-            if first.not_before > now:
+        for waiting in self._waiting:
+            if waiting.not_before > now:
                 continue
-            if fits(first.cell):
+            if fits(waiting.cell):
                 for passed in blocked:
                     passed.passed += 1
-                return self._session(first, max(slots(first.cell), 1), now)
-            if first.passed >= PASSES:
+                return self._session(waiting, max(slots(waiting.cell), 1), now)
+            if waiting.passed >= PASSES:
                 return []
-            blocked.append(first)
+            blocked.append(waiting)
         return []
 
-    def _session(self, first: _Waiting, slots: int, now: float) -> list[Cell]:
-        key = self._key[first.cell.id]
-        ready = [w for w in self._waiting if w is first or w.not_before <= now]
-        same = [w for w in ready if w is first or (key and self._key[w.cell.id] == key)]
-        same = same[same.index(first) :]
-        chosen = same[::slots]
-        self._waiting = [w for w in self._waiting if w not in chosen]
-        return [w.cell for w in chosen]
+    def _session(self, head: _Waiting, slots: int, now: float) -> list[Cell]:
+        key = self._key[head.cell.id]
+        ready = [w for w in self._waiting if w is head or w.not_before <= now]
+        same = [w for w in ready if w is head or (key and self._key[w.cell.id] == key)]
+        session = same[same.index(head) :: slots]
+        self._waiting = [w for w in self._waiting if w not in session]
+        return [w.cell for w in session]
 
     def again(self, cell: Cell) -> None:
         """Back to its place: its turn had not come when its session ended."""
@@ -107,8 +106,8 @@ class Queue:
         self._waiting.sort(key=lambda waiting: waiting.position)
 
     def drop(self, reason: Callable[[Cell], str | None]) -> list[tuple[Cell, str]]:
-        """Take out the cells that can never run, with why."""
-        found = [(w.cell, why) for w in self._waiting if (why := reason(w.cell))]
-        gone = {cell.id for cell, _ in found}
+        """Take out the runs that can never start, with why."""
+        dropped = [(w.cell, why) for w in self._waiting if (why := reason(w.cell))]
+        gone = {cell.id for cell, _ in dropped}
         self._waiting = [w for w in self._waiting if w.cell.id not in gone]
-        return found
+        return dropped

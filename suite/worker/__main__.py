@@ -1,4 +1,4 @@
-"""`python -m suite.worker PARENT DB CELL:ATTEMPT [CELL:ATTEMPT ...]`: see suite.worker.worker."""
+"""`python -m suite.worker PARENT DB RUN:ATTEMPT [RUN:ATTEMPT ...]`: see suite.worker.worker."""
 
 from suite.worker.worker import main
 

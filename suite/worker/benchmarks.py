@@ -1,4 +1,4 @@
-"""What a cell is measured on, settled before it trains: files, editions, prompts, contamination.
+"""What a run is measured on, settled before it trains: files, editions, prompts, contamination.
 
 The benchmarks that are known by name are written as JSON lines below the workspace, so that a hub
 that cannot be reached stops a run at its start and not at its first evaluation. Of every benchmark

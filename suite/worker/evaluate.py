@@ -1,6 +1,6 @@
 """An evaluation in its worker: what is missing is sampled and graded, batch by batch.
 
-What earlier attempts drew is in the cell's spools and is not drawn again; when nothing is missing
+What earlier attempts drew is in the run's spools and is not drawn again; when nothing is missing
 (only other ks were asked for, say) no engine is started.
 """
 
@@ -29,8 +29,8 @@ def evaluate_checkpoint(cell: Cell, workspace: Workspace, write: Callable[..., N
     paths = benchmark_paths(cell, workspace)
     files = {name: Path(path) for name, path in paths.items()}
     done: dict[str, dict[tuple[str, int], int]] = {name: {} for name in files}
-    for (name, problem, first), n in drawn(workspace.cell(cell.id)).items():
-        done.get(name, {})[problem, first] = n
+    for (name, problem, start), n in drawn(workspace.cell(cell.id)).items():
+        done.get(name, {})[problem, start] = n
     total = sum(n for path in files.values() for *_, n in batches(path, sampling))
     missing = sum(
         n for name, path in files.items() for *_, n in batches(path, sampling, done[name])
@@ -88,13 +88,13 @@ def _engine(cell: Cell, workspace: Workspace, sampling: Sampling) -> Iterator[Ge
 
 
 def sampling_of(settings: dict[str, Any]) -> Sampling:
-    """The `evaluate` section of a cell as sampling settings."""
+    """The `evaluate` section of a run as sampling settings."""
     names = ("samples", "max_new_tokens", "temperature", "top_p", "top_k", "problems")
     return Sampling(**{name: settings[name] for name in names})
 
 
 def drawn(folder: Path) -> dict[tuple[str, str, int], int]:
-    """(benchmark, problem, first) -> samples, of the batches in a cell's spools."""
+    """(benchmark, problem, first) -> samples, of the batches in a run's spools."""
     return {
         (row["benchmark"], row["problem"], row["first"]): row["n"]
         for _, path in attempts(folder)
@@ -138,8 +138,8 @@ class _Meter:
         """ "5120/30720 samples, 480/s, 6,100 tokens/s, 53 s left"."""
         sampling = max(time.monotonic() - self._begun, 1e-9)
         rate = (self._done - self._before) / sampling
-        left = (self._total - self._done) / rate
+        remaining = (self._total - self._done) / rate
         return (
             f"{self._done}/{self._total} samples, {rate:.0f}/s, "
-            f"{self.tokens / sampling:,.0f} tokens/s, {left:.0f} s left"
+            f"{self.tokens / sampling:,.0f} tokens/s, {remaining:.0f} s left"
         )

@@ -151,11 +151,11 @@ class Ledger:
         """
         state = state or {"charged": {}, "uncharged": {}, "lost": 0.0, "counts": {}}
         for account in ("charged", "uncharged"):
-            own = getattr(self, account)
+            ours = getattr(self, account)
             for name, seconds in state[account].items():
-                own[name] = own.get(name, 0.0) + seconds
+                ours[name] = ours.get(name, 0.0) + seconds
         self.count(**state["counts"])
-        known = sum(state["charged"].values()) + sum(state["uncharged"].values()) + state["lost"]
-        lost = max(held - known, 0.0)
+        counted = sum(state["charged"].values()) + sum(state["uncharged"].values()) + state["lost"]
+        lost = max(held - counted, 0.0)
         self.lost += state["lost"] + lost
         return self._hours(lost)

@@ -15,7 +15,7 @@ EMBEDDED_TEST_PROBLEMS = 300
 
 
 def materialise(cell: Cell, workspace: Workspace, log: Callable[[str], None]) -> None:
-    """Make the embedded model and write the data sets that the cell names, unless they exist."""
+    """Make the embedded model and write the data sets that the run names, unless they exist."""
     make_model(sources.model_path(cell.model, workspace.models), log)
     if sources.EMBEDDED_DATASET in (cell.train["dataset"], *cell.evaluate["benchmarks"]):
         _make_dataset(workspace.data)

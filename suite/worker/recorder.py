@@ -47,7 +47,7 @@ class Recorder:
         self.ledger = Ledger(budget, gpus, already=already)
 
     def starting(self) -> None:
-        """The cell's turn has come: how it is run, on what, by which versions."""
+        """The run's turn has come: how it is run, on what, by which versions."""
         self.write(
             "start",
             **self._start,
@@ -59,7 +59,7 @@ class Recorder:
             record_benchmarks(self._cell, self._workspace, self.write)
 
     def fail(self, error: BaseException) -> None:
-        """The cell has ended by an error."""
+        """The run has ended by an error."""
         trace = "".join(traceback.format_exception(error))
         self.write("failed", error=reason(error), types=names(error), trace=trace)
 
@@ -75,7 +75,7 @@ class Recorder:
         return sum(largest(path, "attempt_seconds") for path in earlier)
 
     def check_lease(self) -> None:
-        """Raises suite.spool.spool.Fenced when a later attempt at the cell has begun."""
+        """Raises suite.spool.spool.Fenced when a later attempt at the run has begun."""
         check_lease(self._folder, self._attempt)
 
     def write(self, kind: str, **fields: Any) -> None:
@@ -90,14 +90,14 @@ class Recorder:
 
 
 def record_benchmarks(cell: Cell, workspace: Workspace, write: Callable[..., None]) -> None:
-    """What the cell is measured on, and a warning where that is not what its name promises."""
+    """What the run is measured on, and a warning where that is not what its name promises."""
     for record in describe(cell, workspace):
-        warning, found = record.pop("warning"), len(record["overlapping"] or ())
+        warning, overlap = record.pop("warning"), len(record["overlapping"] or ())
         write("benchmark", **record)
         if warning:
             write("warning", text=warning)
-        if found:
-            text = f"{found} of {record['problems']} problems of {record['benchmark']}"
+        if overlap:
+            text = f"{overlap} of {record['problems']} problems of {record['benchmark']}"
             write("warning", text=f"{text} occur in the training prompts")
 
 
@@ -114,11 +114,11 @@ def names(error: BaseException) -> list[str]:
 
     An actor that died by an error of its own constructor was not lost: it adds nothing.
     """
-    found: list[str] = []
+    classes: list[str] = []
     link: BaseException | None = error
-    while link is not None and len(found) < 100:
+    while link is not None and len(classes) < 100:
         if not getattr(link, "actor_init_failed", False):
             kinds = type(link).__mro__[:-3]  # without Exception, BaseException, object
-            found += [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
+            classes += [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
         link = getattr(link, "cause", None) or link.__cause__ or link.__context__
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(classes))

@@ -1,13 +1,13 @@
-"""One process, an attempt at one cell or at several that share a stack: each leaves a spool.
+"""One process, an attempt at one run or at several that share a stack: each leaves a spool.
 
-    python -m suite.worker PARENT DB CELL:ATTEMPT [CELL:ATTEMPT ...]
+    python -m suite.worker PARENT DB RUN:ATTEMPT [RUN:ATTEMPT ...]
 
-CELL's folder below DB's holds cell.json; PARENT is the process id of who started this. Start-up is
-most of a small cell, so cells whose OpenRLHF flags agree (`stack_key`) go through one start.
+RUN's folder below DB's holds cell.json; PARENT is the process id of who started this. Start-up is
+most of a small run, so runs whose OpenRLHF flags agree (`stack_key`) go through one start.
 
 The conductor has it started and reads what it writes; nothing else passes between them. It dies
 with its parent (PR_SET_PDEATHSIG); an attempt has a spool of its own, and writes nothing any more
-once the cell's lease names a later one.
+once the run's lease names a later one.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import algorithms
 from benchmarks.grading import Grader
-from benchmarks.sampling import Sampling, evaluate
+from benchmarks.sampling import Generate, Sampling, evaluate
 from suite import machine
 from suite.matrix.cell import TABULAR, Cell
 from suite.matrix.command import by_hand, openrlhf_flags
@@ -41,10 +41,13 @@ from suite.worker.materials import materialise
 from suite.worker.recorder import Recorder
 from suite.workspace import Workspace, whole_file
 
+if TYPE_CHECKING:
+    from algorithms.openrlhf.experiment import Experiment
+
 
 @dataclass
 class Evaluation:
-    """Scores a step; the base model's score (step 0) is drawn once and shared between cells.
+    """Scores a step; the base model's score (step 0) is drawn once and shared between runs.
 
     The base samples depend on the model, the benchmark, the sampling and the seed alone, which are
     the name of the file in `shared` that keeps them.
@@ -56,7 +59,7 @@ class Evaluation:
     base: str = field(default="")
 
     def __call__(
-        self, generate: Any, grader: Any, name: str, path: str, step: int
+        self, generate: Generate, grader: Grader, name: str, path: str, step: int
     ) -> Iterator[dict[str, Any]]:
         records = partial(
             evaluate, generate, grader, Path(path), name, self.sampling, seed=self.seed
@@ -64,22 +67,22 @@ class Evaluation:
         if step:
             yield from records()
             return
-        kept = self.shared / f"{self.base}-{Path(path).stem}.jsonl.gz"
-        if not kept.exists():
+        scored = self.shared / f"{self.base}-{Path(path).stem}.jsonl.gz"
+        if not scored.exists():
             lines = [json.dumps(record) + "\n" for record in records()]
-            with whole_file(kept) as file:
+            with whole_file(scored) as file:
                 file.write_bytes(gzip.compress("".join(lines).encode()))
-        yield from map(json.loads, gzip.decompress(kept.read_bytes()).splitlines())
+        yield from map(json.loads, gzip.decompress(scored.read_bytes()).splitlines())
 
 
-def run(workspace: Workspace, wanted: list[tuple[str, int]]) -> None:
-    """An attempt at each (cell, attempt), from its last checkpoint when there is one.
+def run(workspace: Workspace, attempts: list[tuple[str, int]]) -> None:
+    """Each of the attempts (run id, number), from the run's last checkpoint when there is one.
 
-    An error in one of them ends all: its reason is in the spool of the cell whose turn it was.
+    An error in one of them ends all: its reason is in the spool of the run whose turn it was.
     """
-    cells = [Cell.load(workspace.cell(cell_id) / "cell.json") for cell_id, _ in wanted]
-    began = time.time()  # what comes before the first cell's turn is its start-up
-    make = [
+    cells = [Cell.load(workspace.cell(cell_id) / "cell.json") for cell_id, _ in attempts]
+    began = time.time()  # what comes before the first run's turn is its start-up
+    make: list[Callable[[], Recorder]] = [
         partial(
             Recorder,
             path_of(workspace.cell(cell.id), attempt),
@@ -92,26 +95,26 @@ def run(workspace: Workspace, wanted: list[tuple[str, int]]) -> None:
             run=cell.id,
             command=[] if cell.in_one_process else by_hand(cell, workspace),
         )
-        for position, (cell, (_, attempt)) in enumerate(zip(cells, wanted, strict=True))
+        for position, (cell, (_, attempt)) in enumerate(zip(cells, attempts, strict=True))
     ]
-    first = make[0]()
+    recorder = make[0]()
     try:
-        first.write("preparing")
+        recorder.write("preparing")
         if cells[0].in_one_process:
-            _alone(cells[0], workspace, first)
+            _alone(cells[0], workspace, recorder)
         else:
             for cell in cells:
-                materialise(cell, workspace, lambda text: first.write("note", text=text))
+                materialise(cell, workspace, lambda text: recorder.write("note", text=text))
             _train(cells, workspace, make)
     except BaseException as error:
-        turn = _turn(workspace, wanted)
+        turn = _turn(workspace, attempts)
         if turn is not None:
             make[turn]().fail(error)
         raise
 
 
 def _alone(cell: Cell, workspace: Workspace, recorder: Recorder) -> None:
-    """A cell that needs no trainer: an evaluation, or a tabular policy of the lab."""
+    """A run that needs no trainer: an evaluation, or a tabular policy of the lab."""
     if cell.model == TABULAR:
         from suite.lab import tabular
 
@@ -124,8 +127,8 @@ def _alone(cell: Cell, workspace: Workspace, recorder: Recorder) -> None:
     recorder.write("done")
 
 
-def _turn(workspace: Workspace, wanted: list[tuple[str, int]]) -> int | None:
-    """Which cell an error ends: the one that has started and not ended, or the first to start.
+def _turn(workspace: Workspace, attempts: list[tuple[str, int]]) -> int | None:
+    """Which run an error ends: the one that has started and not ended, or the first to start.
 
     None: one of them has said itself that it failed.
     """
@@ -133,12 +136,14 @@ def _turn(workspace: Workspace, wanted: list[tuple[str, int]]) -> int | None:
         {row["kind"] for row in read_from(path_of(workspace.cell(cell_id), attempt), 0)[0]}
         if path_of(workspace.cell(cell_id), attempt).exists()
         else set()
-        for cell_id, attempt in wanted
+        for cell_id, attempt in attempts
     ]
-    if any("failed" in said for said in kinds):
+    if any("failed" in lines for lines in kinds):
         return None
-    open_ones = [i for i, said in enumerate(kinds) if "done" not in said]
-    return next((i for i in open_ones if "start" in kinds[i]), open_ones[0] if open_ones else None)
+    unfinished = [i for i, lines in enumerate(kinds) if "done" not in lines]
+    return next(
+        (i for i in unfinished if "start" in kinds[i]), unfinished[0] if unfinished else None
+    )
 
 
 def _train(cells: list[Cell], workspace: Workspace, make: Sequence[Callable[[], Recorder]]) -> None:
@@ -156,7 +161,9 @@ def _train(cells: list[Cell], workspace: Workspace, make: Sequence[Callable[[], 
         shutil.rmtree(session, ignore_errors=True)
 
 
-def _experiment(cell: Cell, workspace: Workspace, make_recorder: Callable[[], Recorder]) -> Any:
+def _experiment(
+    cell: Cell, workspace: Workspace, make_recorder: Callable[[], Recorder]
+) -> Experiment:
     from algorithms.openrlhf.experiment import Experiment
 
     settings = cell.evaluate
@@ -215,10 +222,10 @@ def prepare_process() -> None:
 
 def main() -> None:
     """Command line of the worker; a failure is already in the spool when this exits."""
-    parent, db, *wanted = sys.argv[1:]
+    parent, db, *words = sys.argv[1:]
     die_with_parent(int(parent))
     prepare_process()
-    pairs = [one.split(":") for one in wanted]
+    pairs = [word.split(":") for word in words]
     run(Workspace(Path(db)), [(cell, int(attempt)) for cell, attempt in pairs])
 
 
