@@ -263,6 +263,7 @@ def _compared(db, monkeypatch):
     return _drawn("compare", db, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["overview", "compare", "entropy", "pass_at_k", "cost", "run"])
 def test_what_a_database_says_is_text_on_every_view(tmp_path, monkeypatch, name):
     """An image in the name of an arm would be fetched by whoever opens somebody's database."""

@@ -262,6 +262,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killing_the_writer_at_any_moment_loses_and_doubles_nothing(workspace, cells, repo):
     store = Store(workspace)
     store.register(cells)
