@@ -148,7 +148,7 @@ def test_status_does_not_believe_a_conductor_that_is_gone(suite, history):
 def test_stop(suite, history):
     assert "nothing runs cells of runs.db" in suite("stop").stdout
     code = (
-        "import sys, time; from pathlib import Path; from suite.matrix.cell import Workspace;"
+        "import sys, time; from pathlib import Path; from suite.workspace import Workspace;"
         "from suite.spool.lock import only_conductor\n"
         "with only_conductor(Workspace(Path('runs.db'))): print('on', flush=True); time.sleep(60)"
     )
