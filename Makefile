@@ -33,8 +33,7 @@ check: setup ## lint and the tests that take seconds, two minutes in all
 
 test: ## set up with what tests need, run all tests
 	@$(PYTHON) suite/bootstrap.py --extras dev,dashboard --browser
-	@$(PYTEST) -m alone
-	@$(PYTEST) $(BESIDE) -m "not alone"
+	@$(PYTEST) -m alone; alone=$$?; $(PYTEST) $(BESIDE) -m "not alone" && exit $$alone
 
 setup: ## set up for development only
 	@$(PYTHON) suite/bootstrap.py --extras dev,dashboard

@@ -45,6 +45,7 @@ def test_maths_is_maths_and_the_rest_is_text(said, shown):
     assert as_markdown(said) == shown
 
 
+@pytest.mark.alone
 def test_what_is_never_closed_is_not_looked_through_again_and_again():
     began = time.monotonic()
     for opened in (r"\[ ", r"\boxed{", r"\( ", "$x"):

@@ -217,6 +217,7 @@ def test_aepo_holds_its_target(target):
     assert np.abs(found - target).max() < 0.05, "the worst of 20 seeds"
 
 
+@pytest.mark.slow
 def test_aepo_misses_with_one_correct_action():
     """Negative control: hot samples find nothing to spread over."""
     alone = dataclasses.replace(TARGETS, correct=1)
