@@ -5,7 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
-BESIDE := -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# A file's tests stay together: most files make something once that all of them read.
+BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 QUICK := not stack and not browser and not model and not slow and not alone
 
 .PHONY: demo check test miniature setup lint clean

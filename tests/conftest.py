@@ -53,14 +53,10 @@ LONGEST = (
 
 @pytest.hookimpl(tryfirst=True)  # before tests are picked by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what its fixtures need; a file's tests stay together, long files first.
-
-    Most files make something once that all their tests read, such as a matrix that was trained.
-    """
+    """Mark each test with what its fixtures need; files that take long come first."""
     for item in items:
         for fixture in NEEDS.keys() & set(item.fixturenames):
             item.add_marker(NEEDS[fixture])
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
