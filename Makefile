@@ -1,9 +1,15 @@
-# Two commands: `make demo` and `make test`. Both set up .venv first; the second time that is instant.
+# Two commands: `make demo` and `make test`; `make check` between two changes. All set up .venv
+# first; the second time that is instant. WORKERS: how many tests run side by side.
 # STACK=cpu or STACK=gpu overrides what is found. PYTHON names the interpreter that runs the set-up.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+# A file's tests stay together: most files make something once that all of them read.
+BESIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+QUICK := not stack and not browser and not model and not slow and not alone
 
-.PHONY: demo test miniature setup lint clean
+.PHONY: demo check test miniature setup lint clean
 
 demo: ## set up, train and score the quickstart matrix, print the comparison
 	@$(PYTHON) suite/bootstrap.py --extras dashboard
@@ -18,16 +24,25 @@ miniature: ## run matrices/miniature.yaml, export it to results/miniature, write
 	@$(BIN)/suite results results/miniature --claims matrices/claims/miniature.yaml \
 	    --out RESULTS.md --figure results/miniature/entropy.svg
 
+# Types are checked beside the tests. A test that takes a minute fails: it is to be marked as slow.
+check: setup ## lint and the tests that take seconds, two minutes in all
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy & types=$$!; \
+	$(PYTEST) $(BESIDE) -m "$(QUICK)" --timeout=60 --durations=10 --durations-min=0.5; \
+	tests=$$?; wait $$types && exit $$tests
+
 test: ## set up with what tests need, run all tests
 	@$(PYTHON) suite/bootstrap.py --extras dev,dashboard --browser
-	@$(BIN)/python -m pytest
+	@$(PYTEST) -m alone; alone=$$?; $(PYTEST) $(BESIDE) -m "not alone" && exit $$alone
 
 setup: ## set up for development only
 	@$(PYTHON) suite/bootstrap.py --extras dev,dashboard
 
-lint: setup ## ruff: format and rules
+lint: setup ## ruff: format and rules; mypy: types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/mypy
 
 clean: ## remove the environment and everything that runs made
-	rm -rf .venv .venv-setup.log runs runs.db
+	rm -rf .venv .venv-setup.log .mypy_cache runs runs.db

@@ -1,5 +1,6 @@
-"""Shared by all tests: paths, the embedded model (built once), and one real run of the suite."""
+"""Shared by all tests: the embedded model, a browser; what each test needs, and beside which."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -18,6 +19,46 @@ budget: {steps: 10}
 arms: {grpo: {}, clip: {eps_high: .inf}}
 evaluate: {samples: 4, pass_at: [1], at: [0, 1.0], problems: 5}
 """
+# What a test asks for tells what it needs: no mark of these can be forgotten.
+NEEDS = {
+    "arithmetic_model": "model",
+    "browser": "browser",
+    "cluster": "stack",
+    "parsed": "slow",  # by OpenRLHF, which takes long to import
+}
+# The files that take longest, in that order: they begin first where files run side by side.
+LONGEST = (
+    "test_chaos",
+    "test_tutorial",
+    "test_dashboard",
+    "test_stack",
+    "test_cluster",
+    "test_end_to_end",
+    "test_resume",
+    "test_matrices",
+    "test_arms",
+    "test_evaluation",
+    "test_pictures",
+    "test_lab",
+    "test_lab_command",
+    "test_cli",
+    "test_grading",
+    "test_matched",
+    "test_against",
+    "test_dashboard_parts",
+    "test_history",
+    "test_entropy",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are picked by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with what its fixtures need; files that take long come first."""
+    for item in items:
+        for fixture in NEEDS.keys() & set(item.fixturenames):
+            item.add_marker(NEEDS[fixture])
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,20 +82,32 @@ def model_cache() -> Path:
 
 @pytest.fixture(scope="session")
 def arithmetic_model(model_cache: Path) -> Path:
-    """The embedded model's folder: about a minute of training the first time."""
+    """The embedded model's folder: about a minute of training the first time, by one process."""
     code = (
         "import sys; from pathlib import Path; from benchmarks.arithmetic.model import cached;"
         "print(cached(Path(sys.argv[1]), log=lambda text: None))"
     )
-    built = subprocess.run(
-        [sys.executable, "-c", code, str(model_cache)],
-        cwd=REPO,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
+    model_cache.mkdir(parents=True, exist_ok=True)
+    with (model_cache / ".building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # others wait for the model instead of building it too
+        built = subprocess.run(
+            [sys.executable, "-c", code, str(model_cache)],
+            cwd=REPO,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
     return Path(built.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium."""
+    from tests.browsing import chromium
+
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

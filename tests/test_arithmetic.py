@@ -160,6 +160,7 @@ def tokenizer():
     return build_tokenizer()
 
 
+@pytest.mark.slow
 def test_every_text_survives_the_tokenizer_unchanged(tokenizer):
     rng = random.Random(0)
     everything = every_problem()

@@ -83,6 +83,7 @@ def history(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_help_of_every_verb(suite):
     assert "equal measured compute" in suite("--help").stdout
     for verb in ("run", "plan", "status", "stop", "logs", "report", "sql", "lab", "doctor"):
@@ -110,6 +111,7 @@ def test_two_matrices_of_one_name(suite, folder):
     assert not (folder / "runs.db").exists()
 
 
+@pytest.mark.slow
 def test_no_matrix_and_no_database(suite):
     one_line(suite("run", "none.yaml"), 2, "cannot be read")
     for verb in (("status",), ("report",), ("sql", "SELECT 1")):
@@ -164,6 +166,7 @@ def refused(result, text):
     assert result.returncode == 2 and text in result.stderr, result.stderr
 
 
+@pytest.mark.slow
 def test_logs(suite, history):
     cells = load_cells(history / "m.yaml")
     folder = Workspace(history / "runs.db").cell(cells[0].id)
@@ -239,6 +242,7 @@ def test_logs_of_other_trainers_are_reported_only_where_nothing_else_is(suite, f
     assert printed.returncode == 0 and "nothing has been evaluated" in printed.stdout
 
 
+@pytest.mark.slow
 def test_a_report_without_a_name_is_of_the_matrix_not_of_imported_logs(suite, history):
     before = suite("report").stdout
     (history / "log.csv").write_text("step,reward\n1,0.1\n")
@@ -266,6 +270,7 @@ def test_sql_only_reads(suite, history, query):
     assert not (history / "x.csv").exists() and not (history / "other.db").exists()
 
 
+@pytest.mark.slow
 def test_sql(suite, history):
     assert "grpo" in suite("sql", "SELECT DISTINCT arm FROM traces").stdout
     assert "[x] and [/y]" in suite("sql", "SELECT '[x] and [/y]' AS z").stdout

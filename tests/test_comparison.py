@@ -92,6 +92,7 @@ def arms_without_a_difference(generator, seeds, problems, mean, drift=0.0):
         yield arm, generator.binomial(16, rates * effect / (1 + drift)) / 16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seeds", "problems", "mean", "drift"),
     [(1, 30, 0.5, 0), (1, 30, 0.03, 0), (3, 30, 0.5, 0), (3, 100, 0.5, 0.5)],

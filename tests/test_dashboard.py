@@ -23,7 +23,7 @@ import pytest
 
 from suite.store import Store, connect
 from suite.workspace import Workspace
-from tests.browsing import READY, VIEWS, Visitor, chromium, dashboard
+from tests.browsing import READY, VIEWS, Visitor, dashboard
 from tests.hostile_sql import HEAVY, REFUSED, typeable
 from tests.running import suite
 
@@ -87,12 +87,6 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def window():
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def pictures(repo):
     folder = repo / "report" / "dashboard"
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,16 +94,16 @@ def pictures(repo):
 
 
 @pytest.fixture(scope="module")
-def watched(arithmetic_model, model_cache, tmp_path_factory, repo, window, pictures):
+def watched(arithmetic_model, model_cache, tmp_path_factory, repo, browser, pictures):
     folder = tmp_path_factory.mktemp("watched")
     (folder / "m.yaml").write_text(MATRIX)
     env = os.environ | {"SUITE_CACHE": str(model_cache), "PYTHONPATH": str(repo)}
     with dashboard(folder / "runs.db", folder / "dashboard.log") as address:
         story = Watched(folder / "runs.db", address)
-        visitor = Visitor(window, address).open()
+        visitor = Visitor(browser, address).open()
         story.before = visitor.text()
         visitor.page.screenshot(path=pictures / "missing.png")
-        others = {view: Visitor(window, address).open(view) for view in ("compare", "cost")}
+        others = {view: Visitor(browser, address).open(view) for view in ("compare", "cost")}
         conductor = suite(["run", "m.yaml"], folder, env)
         _watch(visitor, conductor, story, pictures)
         story.output, _ = conductor.communicate(timeout=60)
@@ -159,9 +153,9 @@ def _watch(visitor, conductor, story, pictures):
 
 
 @pytest.fixture
-def visitor(window, watched):
+def visitor(browser, watched):
     """Somebody who opens the finished matrix; nothing may complain."""
-    one = Visitor(window, watched.address)
+    one = Visitor(browser, watched.address)
     yield one
     assert one.complaints == [] and one.exceptions() == []
     one.close()
@@ -269,7 +263,7 @@ def test_compare_shows_scores_and_paired_differences(watched, visitor, pictures)
             assert not low < 0 < high or said == "no difference shown"
 
 
-def test_another_baseline_and_fewer_arms_are_a_link_that_reopens(watched, visitor, window):
+def test_another_baseline_and_fewer_arms_are_a_link_that_reopens(watched, visitor, browser):
     visitor.open("compare").choose("Baseline", "entreg").choose("Against", "tokens")
     visitor.drop("clip-low")
     table = visitor.tables()[0]
@@ -281,7 +275,7 @@ def test_another_baseline_and_fewer_arms_are_a_link_that_reopens(watched, visito
     assert estimates(table, "pass@1")["grpo"] == pytest.approx(difference, abs=6e-4)
     link = visitor.page.url.removeprefix(watched.address + "/")
     assert "baseline=entreg" in link and "unit=tokens" in link and "clip-low" not in link
-    other = Visitor(window, watched.address).open(link)
+    other = Visitor(browser, watched.address).open(link)
     assert other.tables()[0] == table
     assert other.page.get_by_role("combobox", name="Against").input_value() == "tokens"
     other.close()
@@ -417,7 +411,7 @@ def test_a_run_shows_what_differs_what_happened_and_what_it_said(watched, visito
     assert "verdict=correct" in visitor.page.url
 
 
-def test_a_question_in_sql_is_answered_and_a_link(watched, visitor, window, pictures):
+def test_a_question_in_sql_is_answered_and_a_link(watched, visitor, browser, pictures):
     visitor.open("sql")
     box = visitor.page.get_by_role("textbox", name="One statement")
     box.fill("SELECT arm, count(*) AS steps FROM traces WHERE metric = 'reward' GROUP BY ALL")
@@ -426,7 +420,7 @@ def test_a_question_in_sql_is_answered_and_a_link(watched, visitor, window, pict
     answer = pd.read_csv(io.BytesIO(visitor.download("CSV")))
     assert dict(zip(answer.arm, answer.steps, strict=True)) == dict.fromkeys(ARMS, 2 * STEPS)
     visitor.settle().page.screenshot(path=pictures / "sql.png", full_page=True)
-    other = Visitor(window, watched.address)
+    other = Visitor(browser, watched.address)
     other.open(visitor.page.url.removeprefix(watched.address + "/"))
     other.page.wait_for_selector("text=3 rows", timeout=30_000)
     other.close()
@@ -455,8 +449,8 @@ def test_a_stranger_at_the_page_is_refused_or_stopped_each_time(watched, visitor
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_view_fits_a_laptop_in_light_and_dark(watched, window, scheme, pictures):
-    visitor = Visitor(window, watched.address, color_scheme=scheme)
+def test_every_view_fits_a_laptop_in_light_and_dark(watched, browser, scheme, pictures):
+    visitor = Visitor(browser, watched.address, color_scheme=scheme)
     for view in VIEWS:
         visitor.open(view)
         wide = visitor.page.evaluate(
@@ -489,11 +483,11 @@ def test_views_are_reached_and_changed_by_keyboard(watched, visitor):
     assert {"SVG", "PNG", "CSV"} <= reached
 
 
-def test_the_first_paint_comes_within_three_seconds(watched, window):
+def test_the_first_paint_comes_within_three_seconds(watched, browser):
     """With every cell in its table. Of a warm server, the best of six: others use this machine."""
     seconds = [math.inf]
     while min(seconds) > 3 and len(seconds) <= 6:
-        visitor = Visitor(window, watched.address)
+        visitor = Visitor(browser, watched.address)
         start = time.monotonic()
         visitor.page.goto(watched.address)
         visitor.page.wait_for_selector("td:has-text('✓ finished')", timeout=60_000)
@@ -503,11 +497,11 @@ def test_the_first_paint_comes_within_three_seconds(watched, window):
     assert min(seconds) <= 3
 
 
-def test_a_database_without_runs_says_what_to_do(window, tmp_path, pictures):
+def test_a_database_without_runs_says_what_to_do(browser, tmp_path, pictures):
     workspace = Workspace(tmp_path / "empty.db")
     Store(workspace).close()
     with dashboard(workspace.db, tmp_path / "log") as address:
-        visitor = Visitor(window, address)
+        visitor = Visitor(browser, address)
         for view in VIEWS[:-1]:
             visitor.open(view)
             assert "empty.db has no runs of a matrix yet" in visitor.text()
@@ -520,13 +514,13 @@ def test_a_database_without_runs_says_what_to_do(window, tmp_path, pictures):
         visitor.close()
 
 
-def test_a_database_of_an_earlier_version_says_how_to_go_on(window, tmp_path):
+def test_a_database_of_an_earlier_version_says_how_to_go_on(browser, tmp_path):
     workspace = Workspace(tmp_path / "old.db")
     Store(workspace).close()
     with connect(workspace.db, read_only=False) as connection:
         connection.execute("DELETE FROM data.migrations")
     with dashboard(workspace.db, tmp_path / "log") as address:
-        visitor = Visitor(window, address).open("compare")
+        visitor = Visitor(browser, address).open("compare")
         assert "old.db was written by an earlier version" in visitor.text()
         assert f"suite db compact --db {workspace.db}" in visitor.text()
         assert visitor.complaints == [] and visitor.exceptions() == []

@@ -45,6 +45,7 @@ def test_maths_is_maths_and_the_rest_is_text(said, shown):
     assert as_markdown(said) == shown
 
 
+@pytest.mark.alone
 def test_what_is_never_closed_is_not_looked_through_again_and_again():
     began = time.monotonic()
     for opened in (r"\[ ", r"\boxed{", r"\( ", "$x"):
@@ -263,6 +264,7 @@ def _compared(db, monkeypatch):
     return _drawn("compare", db, monkeypatch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["overview", "compare", "entropy", "pass_at_k", "cost", "run"])
 def test_what_a_database_says_is_text_on_every_view(tmp_path, monkeypatch, name):
     """An image in the name of an arm would be fetched by whoever opens somebody's database."""

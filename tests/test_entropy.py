@@ -263,6 +263,7 @@ def test_without_numba_the_same_with_a_warning(monkeypatch):
         algorithms.entropy._compiled.cache_clear()
 
 
+@pytest.mark.slow
 def test_without_a_folder_that_can_be_written_the_loops_are_compiled_each_time():
     """As numba refuses to keep a function on disk then."""
     code = (

@@ -26,6 +26,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("kind", ["gaussian", "realistic"])
 def test_the_clamp_costs_little(bench, one_thread, kind, backward):

@@ -213,6 +213,7 @@ def test_what_a_search_cost_is_said(database):
     assert note == "Search: entreg was run with 2 settings, 0.00667 GPU-hours charged in all."
 
 
+@pytest.mark.slow
 def test_on_the_command_line(database, repo, tmp_path):
     database({"grpo": [1, 2, 3], "clip": [1, 2, 2], "entreg": [1, 3, 3]}, HALVES)
 

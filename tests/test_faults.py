@@ -33,6 +33,7 @@ def test_what_the_infrastructure_took_is_tried_again(error, kind):
     assert fault(failed(error)).kind == kind
 
 
+@pytest.mark.slow
 def test_a_dead_engine_is_the_infrastructure():
     from vllm.v1.engine.exceptions import EngineDeadError
 

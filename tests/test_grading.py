@@ -216,6 +216,7 @@ def test_plain_integers_start_no_worker():
 # ---------------------------------------------------------------- hostile answers
 
 
+@pytest.mark.slow
 def test_hostile_answers_stay_within_the_limits_and_harm_no_other():
     assert len(ENDLESS + HANGS + HOSTILE) >= 40
     ordinary = [(r"\sqrt{2}", boxed(rf"\frac{{{top}}}{{\sqrt{{8}}}}")) for top in range(8)] * 4
@@ -248,6 +249,7 @@ def test_a_tower_that_is_the_gold_and_small_ones_are_decided(grader):
         assert grader.grade([(gold, boxed(answer))])[0].status == "correct"
 
 
+@pytest.mark.slow
 def test_doubtful_answers_wait_for_ordinary_ones_and_leave_them_a_worker(monkeypatch):
     """Ordinary answers lose nothing to hostile ones around them: none is asked before they are
     done, and from another thread they find a worker while the doubtful one hangs."""

@@ -32,6 +32,7 @@ def test_the_mix_is_what_it_says(bench):
     assert all(response.endswith("}$.") for _, _, response in rows)
 
 
+@pytest.mark.alone
 def test_faster_with_the_same_verdicts(bench, capsys, monkeypatch):
     """1,240 responses, at least twice as fast: here answers hardly repeat, and two fresh workers
     learn the grammar. The whole bench asks for 25 times."""
@@ -53,6 +54,7 @@ def test_the_status_tells(bench, capsys, monkeypatch):
     assert "NOT EXPLAINED" in capsys.readouterr().out
 
 
+@pytest.mark.alone
 def test_hostile_answers_slow_the_ordinary_ones_little(hostile_bench, capsys, monkeypatch):
     """A fifth of the bench's answers among as many hostile ones, in processor time;
     the whole bench asks for less than a tenth."""

@@ -56,6 +56,7 @@ OTHERS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_mended_worker_decides_as_math_verify_does():
     """Read and compared here by math-verify alone, there by a worker with all mends.
 

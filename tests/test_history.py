@@ -72,6 +72,7 @@ def test_a_good_database_is_whole(tmp_path):
     assert history.check(made(tmp_path)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "found"),
     [
@@ -206,6 +207,7 @@ def test_an_export_is_never_written_over(tmp_path):
         history.export(workspace.db, tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["export", "database"])
 def test_of_two_histories_of_a_cell_the_one_that_is_further_stays(tmp_path, form):
     """Ours: grpo at 2 steps, clip at 4. Theirs: grpo at 4, clip at 3, and a matrix of their own."""

@@ -184,6 +184,7 @@ def random_rewards():
     return changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["spread", "peaked"])
 def test_under_random_rewards_clip_low_raises_and_clip_high_lowers_entropy(random_rewards, where):
     """Paired by seed, against symmetric and against both sides off (which is not neutral)."""
@@ -209,12 +210,14 @@ TARGETS = Environment(states=16, actions=64, correct=16, logits_std=0.5)
 STEPS = Training(iterations=1000, lr=0.1, trace_every=50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [0.5, 1.0])
 def test_aepo_holds_its_target(target):
     found = late_entropy("aepo", TARGETS, STEPS, coefficient=4.0, target=target)
     assert np.abs(found - target).max() < 0.05, "the worst of 20 seeds"
 
 
+@pytest.mark.slow
 def test_aepo_misses_with_one_correct_action():
     """Negative control: hot samples find nothing to spread over."""
     alone = dataclasses.replace(TARGETS, correct=1)
@@ -222,6 +225,7 @@ def test_aepo_misses_with_one_correct_action():
     assert (0.5 - found.mean()) > 0.35
 
 
+@pytest.mark.slow
 def test_both_ablations_of_aepo_fall_below_grpo():
     grpo = late_entropy("grpo", TARGETS, STEPS)
     for name in ("aepo-eq2", "aepo-eq3"):
@@ -230,6 +234,7 @@ def test_both_ablations_of_aepo_fall_below_grpo():
     assert grpo.mean() < 0.4
 
 
+@pytest.mark.slow
 def test_one_bonus_coefficient_does_not_transfer_and_one_target_does():
     more = dataclasses.replace(TARGETS, correct=32)
     bonus = [late_entropy("entreg", e, STEPS, coefficient=0.11) for e in (TARGETS, more)]
@@ -238,6 +243,7 @@ def test_one_bonus_coefficient_does_not_transfer_and_one_target_does():
     assert abs(target.mean() - 1.0) < 0.05
 
 
+@pytest.mark.slow
 def test_hot_reinforce_raises_entropy_and_cold_lowers_it():
     environment = Environment(
         actions=50, correct=5, logits_std=1.5, raise_correct=True, raise_by=6.0
@@ -252,6 +258,7 @@ def test_hot_reinforce_raises_entropy_and_cold_lowers_it():
     assert t_value(change[1.2] - change[1.0]) > 10 and t_value(change[0.8] - change[1.0]) < -8
 
 
+@pytest.mark.slow
 def test_the_clamped_bonus_costs_less_reward():
     """lambda 0.2 in 500 actions: the plain optimum keeps 5 e^5 / (5 e^5 + 495) = 0.6 of it."""
     environment = Environment(states=4, actions=500, correct=5)

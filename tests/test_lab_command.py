@@ -99,6 +99,7 @@ def test_a_bad_name_is_one_line(suite, name):
     assert "aepo-targets" in lines[0] or "cannot be read" in lines[0]
 
 
+@pytest.mark.slow
 def test_a_run_of_the_lab(suite, tmp_path):
     """Verdicts, rows, pictures; a claim that fails is no error; nothing is trained twice."""
     result = suite("lab", "tiny.yaml", "--markdown", "lab.md")

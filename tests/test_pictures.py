@@ -13,21 +13,21 @@ import pytest
 from typer.testing import CliRunner
 
 from suite.cli.app import app
-from tests.browsing import Visitor, chromium, dashboard
+from tests.browsing import Visitor, dashboard
 
 TRACED = ("grpo", "entreg", "aent", "aepo", "clip-higher", "clip-low")  # as many as one can read
 
 
 @pytest.fixture(scope="module")
-def visitor(repo, tmp_path_factory):
+def visitor(repo, tmp_path_factory, browser):
     folder = tmp_path_factory.mktemp("committed")
     db = folder / "runs.db"
     ran = CliRunner().invoke(
         app, ["db", "import", str(repo / "results/miniature"), "--db", str(db)]
     )
     assert ran.exit_code == 0, ran.output
-    with dashboard(db, folder / "log") as address, chromium() as started:
-        visitor = Visitor(started, address)
+    with dashboard(db, folder / "log") as address:
+        visitor = Visitor(browser, address)
         yield visitor
         assert visitor.complaints == [] and visitor.exceptions() == []
 

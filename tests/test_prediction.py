@@ -15,6 +15,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("right", "wrong"), [(0.3, 30), (0.5, 3), (1, 500), (0.1, 1)])
 def test_intervals_cover_problems_and_population_of_a_beta_law(right, wrong):
     generator, these, population, draws, k = rng(1), 0, 0, 200, 1024

@@ -356,6 +356,7 @@ def test_what_stands_beside_the_scores(case):
         assert (row["inert"] == "inert") == (differs == 0 and row["arm"] != "grpo")
 
 
+@pytest.mark.slow
 def test_differences_from_grpo(case):
     rows = case.table("Against GRPO")
     for column in [name for name in rows[0] if name != "arm"]:

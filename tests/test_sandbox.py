@@ -33,6 +33,7 @@ def untouched(db, monkeypatch):
     assert (hashlib.sha256(db.read_bytes()).digest(), sorted(db.parent.iterdir())) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sql", REFUSED, ids=lambda sql: sql[:40].encode("ascii", "replace"))
 def test_refused(db, sql):
     with pytest.raises(QueryError) as caught:
@@ -46,6 +47,7 @@ def test_a_misspelt_column_is_answered_with_those_that_there_are(db):
         query(db, "SELECT stpe FROM traces")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sql", HEAVY, ids=lambda sql: sql[:40])
 def test_bounded_in_time(db, sql):
     begun = time.monotonic()
@@ -67,6 +69,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """
 
 
+@pytest.mark.slow
 def test_bounded_in_memory(db, repo):
     """What DuckDB may take, and 512 MiB for the process around it; asked for: gigabytes."""
     sql = "\n".join(line for line in HEAVY if "repeat" in line or "list" in line)

@@ -133,6 +133,7 @@ def test_leaving_ends_it(suite):
     assert "│ 2 │" not in suite(typed="SELECT 1;\n\\q\nSELECT 2;\n").stdout
 
 
+@pytest.mark.slow
 def test_a_stranger_at_the_prompt_is_refused_or_stopped_each_time(suite, folder):
     """Every hostile statement in one process; the help between them tells their answers apart."""
     before = (folder / "runs.db").read_bytes(), sorted(folder.iterdir())

@@ -24,6 +24,7 @@ def coverage(draw, truth: float, draws: int = 2000, problems: int = 30) -> float
     return hits / draws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [0.02, 0.1, 0.5, 0.95])
 def test_interval_covers_for_solved_or_unsolved_problems(truth):
     # Mean ± 1.96 standard errors covers 45 % at 0.02 and 93 % in the middle.
@@ -31,6 +32,7 @@ def test_interval_covers_for_solved_or_unsolved_problems(truth):
     assert 0.93 <= covered <= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("truth", [0.05, 0.35, 0.9])
 def test_interval_covers_for_graded_problems(truth):
     # Most problems near 0 or near 1, as solve rates of one model are: Beta(truth/2, (1-truth)/2).
@@ -83,6 +85,7 @@ def solve_rates(generator, mean: float, concentration: float, shape):
     return generator.beta(mean * concentration, (1 - mean) * concentration, shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mean", "concentration", "samples"),
     [
@@ -138,6 +141,7 @@ def test_few_problems_have_a_score_interval_too():
     assert mean_interval([0, 0, 1], rng=rng()).low < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mean", "concentration", "samples"), [(0.02, 1, 64), (0.5, 2, 4), (0.5, 2, 64), (0.98, 1, 16)]
 )
@@ -170,6 +174,7 @@ def test_sampling_interval_by_hand():
 # ---------------------------------------------------------------- seeds of training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "problems", "shift"), [(2, 30, 0.3), (3, 200, 0.3), (5, 30, 0)])
 def test_interval_over_seeds_covers_the_mean_over_all_seeds(seeds, problems, shift):
     generator, hits, draws = rng(seeds), 0, 800

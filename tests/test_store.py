@@ -253,7 +253,7 @@ def test_a_reader_keeps_its_snapshot_while_new_ones_are_published(store, workspa
 WRITER = """
 import sys
 from pathlib import Path
-from suite.matrix.cell import Workspace
+from suite.workspace import Workspace
 from suite.store import Store
 store = Store(Workspace(Path(sys.argv[1])))
 print("ready", flush=True)
@@ -262,6 +262,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killing_the_writer_at_any_moment_loses_and_doubles_nothing(workspace, cells, repo):
     store = Store(workspace)
     store.register(cells)
@@ -273,8 +274,9 @@ def test_killing_the_writer_at_any_moment_loses_and_doubles_nothing(workspace, c
             [sys.executable, "-c", WRITER, str(workspace.db), run],
             stdout=subprocess.PIPE,
             cwd=repo,
+            text=True,
         )
-        writer.stdout.readline()
+        assert writer.stdout.readline() == "ready\n"
         deadline = time.monotonic() + 0.15 + 0.05 * round_
         while time.monotonic() < deadline:
             step += 1

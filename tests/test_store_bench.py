@@ -2,6 +2,8 @@
 
 import importlib.util
 
+import pytest
+
 
 def bench(repo, name):
     spec = importlib.util.spec_from_file_location(name, repo / f"tests/bench/{name}.py")
@@ -10,6 +12,7 @@ def bench(repo, name):
     return module
 
 
+@pytest.mark.alone
 def test_readers_never_fail_and_a_killed_conductor_loses_nothing(repo, capsys):
     """15 s with three readers and a loop of `suite sql`, then six kills; the bench takes 5 min
     and 50. The age of what is seen has twice the bench's bound: tests share their machine."""
@@ -39,6 +42,7 @@ def test_the_status_of_the_readers_bench_tells(repo, capsys, monkeypatch):
         assert module.main([]) == status
 
 
+@pytest.mark.slow
 def test_the_scale_bench_adds_up(repo, tmp_path):
     """20 runs of 100 steps: every row counted, every question answered, sizes plausible."""
     module = bench(repo, "store_bench")

@@ -20,7 +20,7 @@ import yaml
 from suite.matrix.expand import load_cells
 from suite.run.processes import MARK
 from suite.store import connect
-from tests.browsing import Visitor, chromium, dashboard
+from tests.browsing import Visitor, dashboard
 
 BLOCK = re.compile(r"(?:`([\w./-]+)`[^`\n]*:\n\n)?```(\w*)\n(.*?)```", re.DOTALL)
 SET_UP = ("make setup\n", ". .venv/bin/activate\n")  # what these tests run in was made so
@@ -163,11 +163,11 @@ def test_the_machine_is_found_in_order_and_sql_answers(place):
 
 
 @pytest.mark.stack
-def test_the_dashboard_shows_the_new_algorithm(place, repo):
+def test_the_dashboard_shows_the_new_algorithm(place, repo, browser):
     assert ("", "sh", STAYS) in blocks(repo / "docs" / "tutorial.md")
     log = place.study / "dashboard.log"
-    with dashboard(place.study / "runs.db", log, place.env) as address, chromium() as started:
-        visitor = Visitor(started, address)
+    with dashboard(place.study / "runs.db", log, place.env) as address:
+        visitor = Visitor(browser, address)
         for view in ("", "compare", "entropy", "cost"):
             assert "raft" in visitor.open(view).text(), view
         assert visitor.complaints == [] and visitor.exceptions() == []
