@@ -120,6 +120,7 @@ def tables(repo, tmp_path_factory):
     return tables, json.loads(printed.stdout)
 
 
+@pytest.mark.slow
 def test_every_csv_of_the_miniature_reads_back_as_numbers(tables):
     tables, _ = tables
     assert tables.keys() >= {"leaderboard", "differences", "equal_cost", "phases", "readings"}
@@ -131,6 +132,7 @@ def test_every_csv_of_the_miniature_reads_back_as_numbers(tables):
         assert not texts.apply(lambda c: c.str.contains(r"[\[\]]").any()).any(), name
 
 
+@pytest.mark.slow
 def test_the_leaderboard_has_each_arm_seed_and_k(tables):
     tables, printed = tables
     board = tables["leaderboard"]
