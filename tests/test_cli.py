@@ -252,7 +252,7 @@ def test_a_report_without_a_name_is_of_the_matrix_not_of_imported_logs(suite, hi
 
 def test_status(suite, history):
     printed = suite("status").stdout
-    assert "2 of 2 finished" in printed and "0.2000" in printed
+    assert "2 of 2 runs finished" in printed and "0.2000" in printed
 
 
 @pytest.mark.parametrize(
