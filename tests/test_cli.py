@@ -210,10 +210,10 @@ def test_report_puts_the_base_first_and_says_what_is_shown(suite, history):
 
 
 def test_report_as_markdown_and_csv(suite, history):
-    assert suite("report", "m", "--markdown", "r.md", "--csv", "r.csv").returncode == 0
-    with (history / "r.csv").open() as file:
-        rows = {row["arm"]: row for row in csv.DictReader(file)}
-    assert rows["grpo"]["pass@1"].startswith("1.000 [")
+    assert suite("report", "m", "--markdown", "r.md", "--csv", "tables").returncode == 0
+    with (history / "tables" / "leaderboard.csv").open() as file:
+        scores = {(row["arm"], row["k"]): row["score"] for row in csv.DictReader(file)}
+    assert scores["grpo", "1"] == "1.0"
     assert "| grpo | 0 | 1.000 [" in (history / "r.md").read_text()
 
 

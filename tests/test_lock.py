@@ -42,7 +42,7 @@ def test_asking_neither_keeps_a_conductor_out_nor_fails(workspace):
 def test_a_second_conductor_is_told_of_the_first(workspace):
     with (
         only_conductor(workspace),
-        pytest.raises(Busy, match=f"process {os.getpid()} is already running cells of"),
+        pytest.raises(Busy, match=f"process {os.getpid()} is already at work on"),
         only_conductor(workspace),
     ):
         pass

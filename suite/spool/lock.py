@@ -63,7 +63,7 @@ def only_conductor(workspace: Workspace) -> Iterator[None]:
                 host, pid = working
                 on_host = "" if host == socket.gethostname() else f" on {host}"
                 raise Busy(
-                    f"process {pid}{on_host} is already running cells of {workspace.db}: "
+                    f"process {pid}{on_host} is already at work on {workspace.db}: "
                     "wait for it, `suite stop` it, or use another --db"
                 )
             time.sleep(LOOK_SECONDS)  # somebody was only asking who works
