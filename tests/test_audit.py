@@ -59,6 +59,7 @@ OFFENDERS = {  # (gold, answer) that math-verify takes for equal, lenient on pur
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("math_verify"), reason="no math-verify")
 @pytest.mark.parametrize(
     ("name", "below"),

@@ -125,7 +125,7 @@ def test_unknown_verb_and_option(suite):
 
 def test_one_conductor_at_a_time(suite, folder):
     with only_conductor(Workspace(folder / "runs.db")):
-        one_line(suite("run", "m.yaml"), 2, "is already running cells")
+        one_line(suite("run", "m.yaml"), 2, "is already at work on")
 
 
 def test_a_cluster_that_is_not_there(suite, folder):
@@ -190,7 +190,9 @@ def test_hardware_that_is_not_here(suite, folder):
 
 def test_plan_prints_commands_that_can_be_copied(suite):
     printed = suite("plan", "m.yaml").stdout
-    commands = [line for line in printed.splitlines() if line.startswith("python -m openrlhf")]
+    commands = [
+        line for line in printed.splitlines() if line.startswith("python -m suite.worker.by_hand")
+    ]
     assert len(commands) == 2
     assert "Arms differ in nothing but the algorithm" in printed
     assert "python -m" not in suite("plan", "m.yaml", "--no-commands").stdout

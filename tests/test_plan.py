@@ -100,6 +100,7 @@ def read_back(cell, workspace):
     return training
 
 
+@pytest.mark.slow  # imports OpenRLHF
 def test_the_commands_of_the_quickstart_carry_their_arms(repo, tmp_path, monkeypatch):
     """All different, and OpenRLHF takes its part as it takes the one that a worker gives it."""
     monkeypatch.setenv("SUITE_DEVICE", "cpu")
@@ -239,6 +240,6 @@ def test_what_is_not_known_is_said(cells, suite, tmp_path):
     text = SMALL.replace("arithmetic-tiny", "some/model") + "resources: {accelerator: MI300X}\n"
     cells(text)
     printed = " ".join(suite("--no-commands", HF_HUB_CACHE=str(tmp_path)).split())
-    assert "the cost of at least one cell is not known" in printed
+    assert "the cost of at least one run is not known" in printed
     assert "the size of some/model is not known" in printed
     assert "nothing is known of an accelerator called MI300X" in printed

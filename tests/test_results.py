@@ -28,6 +28,8 @@ from suite.stats import association
 from suite.store import Store, history
 from suite.workspace import Workspace
 
+pytestmark = pytest.mark.slow  # a page of many intervals, made several times
+
 REPO = Path(__file__).resolve().parent.parent
 DATA = REPO / "results" / "miniature"
 CLAIMS = REPO / "matrices" / "claims" / "miniature.yaml"
@@ -356,7 +358,6 @@ def test_what_stands_beside_the_scores(case):
         assert (row["inert"] == "inert") == (differs == 0 and row["arm"] != "grpo")
 
 
-@pytest.mark.slow
 def test_differences_from_grpo(case):
     rows = case.table("Against GRPO")
     for column in [name for name in rows[0] if name != "arm"]:
