@@ -1,6 +1,7 @@
 """The command line stays light and imports flow one way."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -181,6 +182,14 @@ def test_the_store_alone_opens_databases_for_writing(repo):
     }
     assert "suite.store.store" in writers
     assert {room(name) for name in writers} == {"suite.store"}
+
+
+def test_tables_are_read_through_views(repo):
+    """The schema `data` is the store's own: everybody else asks the views."""
+    for package in ("suite", "dashboard"):
+        for path in (repo / package).rglob("*.py"):
+            if not path.is_relative_to(repo / "suite" / "store"):
+                assert not re.search(r"(FROM|JOIN|INTO)\s+data\.", path.read_text()), path
 
 
 def test_every_file_says_why_it_exists(repo):
