@@ -235,7 +235,10 @@ def test_on_the_command_line(database, repo, tmp_path):
     table = pd.read_csv(tmp_path / "tables" / "equal_cost.csv").set_index("arm")
     costs = table.cost_to_baselines_best
     assert (costs["grpo"], costs["clip"], costs["entreg"]) == (1, math.inf, 0.5)
-    assert table.difference["clip"] == pytest.approx(-0.25) and math.isnan(table.difference["grpo"])
+    less = table.difference_from_baseline
+    assert less["clip"] == pytest.approx(-0.25) and math.isnan(less["grpo"])
+    assert (table.low <= table.score).all() and (table.score <= table.high).all()
+    assert table.difference_from_baseline_low["clip"] <= less["clip"]
     phases = pd.read_csv(tmp_path / "tables" / "phases.csv")
     assert list(phases.share_update) == pytest.approx([0.5] * 3)
     refused = suite("--csv", "r.md")

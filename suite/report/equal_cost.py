@@ -100,7 +100,7 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
         column("measure", title="score"),
         Column("k"),
         column("score", ".3f", f"at {compact(cost)} {unit}"),
-        column("difference", ".3f", f"less {baseline.arm}'s"),
+        column("difference_from_baseline", ".3f", f"less {baseline.arm}'s"),
         column("cost_to_baselines_best", COMPACT, f"{unit} to {baseline.arm}'s best"),
         column("cost_to_own_best", COMPACT, f"{unit} to own best"),
         column("mean_over_cost", ".3f", "mean over the cost"),
