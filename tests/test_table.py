@@ -92,6 +92,13 @@ def test_a_difference_is_numbers_and_a_verdict():
     assert (record["p_value"], record["verdict"], record["seeds"]) == (0.01, "above", 3)
 
 
+def test_two_columns_never_share_a_field():
+    columns = [column("score"), column("difference")]
+    row = [Interval(0.5, 0.4, 0.6), comparison("a", 0.1, 0.0, 0.2, 0.5)]
+    with pytest.raises(ValueError, match="two columns have the field high, low"):
+        Report("both", "t", columns, [row]).records()
+
+
 def test_json_has_null_for_what_is_no_number(report):
     (table,) = json.loads(as_json([report]))["tables"]
     assert table["table"] == "scores" and table["notes"] == ["a note"]

@@ -94,7 +94,8 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
                 for name, values in (("score", bought), ("area", areas))
             )
             to_best = [paid[arm].to_baseline, paid[arm].to_own]
-            rows.append([arm, f"pass@{k}", k, score, against.get(arm), *to_best, area])
+            spent = paid[arm].to_own.spent
+            rows.append([arm, f"pass@{k}", k, score, against.get(arm), *to_best, area, spent])
     columns = [
         column("arm"),
         column("measure", title="score"),
@@ -104,6 +105,7 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
         column("cost_to_baselines_best", COMPACT, f"{unit} to {baseline.arm}'s best"),
         column("cost_to_own_best", COMPACT, f"{unit} to own best"),
         column("mean_over_cost", ".3f", "mean over the cost"),
+        Column("spent"),
     ]
     about: Fields = {**matched.about, "against": baseline.arm, "at_cost": cost}
     notes = [*_cost_notes(matched), *notes]
@@ -163,7 +165,7 @@ class Cost(NamedTuple):
     def fields(self, name: str) -> Fields:
         """inf: more than was spent."""
         bounds = {f"{name}_low": self.low, f"{name}_high": self.high}
-        return {name: self.estimate, **bounds, "spent": self.spent}
+        return {name: self.estimate, **bounds}
 
 
 @dataclass(frozen=True)

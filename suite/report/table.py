@@ -158,9 +158,9 @@ class Report:
                 continue
             if column.at:
                 at = tuple(column.at.items())
-                varying.setdefault(at, dict(at)).update(column.fields(cell))
+                _add(varying.setdefault(at, dict(at)), column.fields(cell))
             else:
-                shared |= column.fields(cell)
+                _add(shared, column.fields(cell))
         return [shared | fields for fields in varying.values()] or [shared]
 
     def table(self) -> Table:
@@ -248,6 +248,13 @@ def _bounds(name: str, interval: Interval | Comparison) -> Fields:
     """A table's score or difference has "low" and "high"; other numbers name theirs."""
     prefix = "" if name in ("score", "difference") else f"{name}_"
     return {f"{prefix}low": interval.low, f"{prefix}high": interval.high}
+
+
+def _add(record: Fields, fields: Fields) -> None:
+    """Raises ValueError where two columns would write into one field of a file."""
+    if twice := record.keys() & fields.keys():
+        raise ValueError(f"two columns have the field {', '.join(sorted(twice))}")
+    record |= fields
 
 
 def _csv(records: Sequence[Fields]) -> str:
