@@ -72,6 +72,11 @@ class EngineActor(RolloutRayActor.__ray_metadata__.modified_class):
         ]
 
 
+# A prompt is prefilled whole: of one prefilled in parts, vLLM takes the seed's generator back to
+# where it was, which one on a CPU cannot do. A batch takes so many tokens, at least.
+WHOLE_PROMPTS = 16384
+
+
 class _InProcess:
     """vLLM's offline engine under the names of its asynchronous one that the actor uses."""
 
@@ -80,6 +85,8 @@ class _InProcess:
         os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
         kwargs["dtype"] = "float32"
         kwargs["worker_extension_cls"] = "algorithms.openrlhf.cpu.WeightReceiver"
+        kwargs["enable_chunked_prefill"] = False
+        kwargs["max_num_batched_tokens"] = max(WHOLE_PROMPTS, kwargs["max_model_len"])
         self._llm = LLM(*args, **kwargs)
 
     def all_of(self, prompts: list[list[int]], settings: list[SamplingParams]) -> list[Any]:
