@@ -15,6 +15,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
+import torch
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from vllm import LLM, SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
@@ -66,10 +67,17 @@ class EngineActor(RolloutRayActor.__ray_metadata__.modified_class):
             outputs = self.llm.all_of(prompts, settings)
         else:
             outputs = await asyncio.gather(*map(self.generate, prompts, settings))
-        return [
-            [Sample(list(o.token_ids), o.finish_reason == "length") for o in output.outputs]
-            for output in outputs
-        ]
+        return [[_sample(completion) for completion in output.outputs] for output in outputs]
+
+
+def _sample(completion: Any) -> Sample:
+    """One of vLLM's completions; the log-probs that it may have are of the unscaled logits."""
+    tokens, candidates = list(completion.token_ids), completion.logprobs
+    log_probs = None
+    if candidates is not None:
+        pairs = zip(tokens, candidates, strict=True)
+        log_probs = [candidate[token].logprob for token, candidate in pairs]
+    return Sample(tokens, completion.finish_reason == "length", log_probs)
 
 
 # A prompt is prefilled whole: of one prefilled in parts, vLLM takes the seed's generator back to
@@ -87,6 +95,7 @@ class _InProcess:
         kwargs["worker_extension_cls"] = "algorithms.openrlhf.cpu.WeightReceiver"
         kwargs["enable_chunked_prefill"] = False
         kwargs["max_num_batched_tokens"] = max(WHOLE_PROMPTS, kwargs["max_model_len"])
+        torch._dynamo.config.disable = True  # it would compile the ranks of sampled log-probs
         self._llm = LLM(*args, **kwargs)
 
     def all_of(self, prompts: list[list[int]], settings: list[SamplingParams]) -> list[Any]:
