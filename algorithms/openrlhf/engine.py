@@ -19,6 +19,7 @@ import torch
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from vllm import LLM, SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.sample import sampler
 
 from algorithms.openrlhf import cpu
 from algorithms.openrlhf.rollouts import Sample
@@ -85,6 +86,11 @@ def _sample(completion: Any) -> Sample:
 WHOLE_PROMPTS = 16384
 
 
+def _no_ranks(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """In place of each sampled token's rank in the vocabulary: nobody asks, and it costs most."""
+    return torch.zeros(len(values), dtype=torch.long)
+
+
 class _InProcess:
     """vLLM's offline engine under the names of its asynchronous one that the actor uses."""
 
@@ -95,7 +101,7 @@ class _InProcess:
         kwargs["worker_extension_cls"] = "algorithms.openrlhf.cpu.WeightReceiver"
         kwargs["enable_chunked_prefill"] = False
         kwargs["max_num_batched_tokens"] = max(WHOLE_PROMPTS, kwargs["max_model_len"])
-        torch._dynamo.config.disable = True  # it would compile the ranks of sampled log-probs
+        sampler.batched_count_greater_than = _no_ranks
         self._llm = LLM(*args, **kwargs)
 
     def all_of(self, prompts: list[list[int]], settings: list[SamplingParams]) -> list[Any]:
