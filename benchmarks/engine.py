@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+# Without a GPU a prompt is prefilled whole: of one prefilled in parts, vLLM takes the seed's
+# generator back to where it was, which one on a CPU cannot do. A batch takes so many, at least.
+WHOLE_PROMPTS = 16384
+
+
 class Engine:
     """One model, loaded once."""
 
@@ -38,13 +43,17 @@ class Engine:
             model: path or Hugging Face id.
             context: tokens of prompt and response together.
             gpus: that share the model (tensor parallel).
-            cpu: float32 and no graph capture, for vLLM's CPU build.
+            cpu: float32, no graph capture and whole prompts, for vLLM's CPU build.
             template: a text with {} for the problem, or None.
             chat: wrap the prompt in the tokenizer's chat template.
         """
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # one process fewer to start
         from vllm import LLM
 
+        whole: dict[str, Any] = {
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(WHOLE_PROMPTS, context),
+        }
         self._llm = LLM(
             model=model,
             max_model_len=context,
@@ -54,6 +63,7 @@ class Engine:
             enable_prefix_caching=True,
             disable_log_stats=True,
             seed=0,
+            **(whole if cpu else {}),
         )
         # vLLM's protocol of a tokenizer has less than those it loads.
         self._tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())

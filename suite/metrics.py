@@ -76,6 +76,7 @@ FAMILIES: dict[str, Metric] = {
     "seconds/": Metric("phase", "seconds", (REPORT, COST_VIEW)),
     "extra/": Metric("second rollout", "", (REPORT,)),
     "clip/": Metric("clip diagnostics", "nats a token"),
+    "sync/": Metric("engine against trainer", "nats a token", (ENTROPY_VIEW,)),
 }
 SECONDS = "seconds/"
 

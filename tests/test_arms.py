@@ -116,6 +116,7 @@ def test_its_own_traces_are_there(name, arms):
     state = algorithm.initial_state()
     for row in traces(arms, name):
         assert {"clip_low", "clip_high", "clip/p", "clip/q", "entropy_sampled"} <= set(row)
+        assert 0 < row["sync/log_prob_mean"] < row["sync/log_prob_max"] < 1e-4
         assert ("bonus_statistic" in row) == algorithm.has_bonus
         assert {f"state/{key}" for key in state} <= set(row)
         asked = algorithm.extra_rollouts(algorithm.observe(state, row)) is not None

@@ -10,6 +10,7 @@ In the controller's process:
 controller.py  a training run step by step, to its budget; it is made of the parts below
 sampling.py    asks the engines for responses
 workers.py     asks the policy workers, all at once or for a share of some batches
+sync.py        that the engines have the weights that are trained, in every step
 credit.py      the algorithm's advantages and marks of every token
 second_rollout.py  what an algorithm samples besides
 evaluation.py, probe.py  benchmarks and the entropy probe, at fractions of the budget

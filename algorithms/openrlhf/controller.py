@@ -33,6 +33,7 @@ from algorithms.openrlhf.rollouts import (
 )
 from algorithms.openrlhf.sampling import Sampler
 from algorithms.openrlhf.second_rollout import SecondRollout
+from algorithms.openrlhf.sync import check_sync
 from algorithms.openrlhf.workers import Workers
 
 
@@ -153,6 +154,7 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
             states = self.experiment.diagnosed_states
             rows = self.workers.measure(rollouts, algorithm.temperatures, states)
             measured = {**policy_entropy(rows), **self._statistics(rollouts, step)}
+            measured |= check_sync(step, rows, self.args.ds.param_dtype)
             state = algorithm.observe(progress.state, measured)
             seed = hashed_seed(self.experiment.seed, "tokens", step)
             give_credit(algorithm, rows, state, self.sampler.group_size, seed)
@@ -178,8 +180,14 @@ class Controller(PPOTrainer.__ray_metadata__.modified_class):
         return Progress(step, algorithm.next_state(state, measured), progress.evaluated, differed)
 
     def _roll_out(self, step: int) -> list[Rollout]:
-        """The group of each prompt of this step, prompt-major: P * G rollouts."""
-        return self.sampler.groups(step, "rollout", range(self.sampler.prompts_per_step))
+        """The group of each prompt of this step, prompt-major: P * G rollouts.
+
+        The first prompt of each engine comes with its log-probs, for `check_sync`. They are those
+        of temperature 1; of another one the trainer has its log-probs at that.
+        """
+        checked = len(self.vllm_engines) if self.args.rollout.temperature == 1 else 0
+        positions = range(self.sampler.prompts_per_step)
+        return self.sampler.groups(step, "rollout", positions, log_probs=checked)
 
     def _reward(self, rollouts: list[Rollout], purpose: str, step: int) -> list[Rollout]:
         """Verdicts by the grader, rewards by the matrix's rule."""

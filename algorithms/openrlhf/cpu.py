@@ -179,7 +179,8 @@ class WeightReceiver:
     """vLLM worker extension: collect the broadcast weights, hand them over together.
 
     vLLM's CPU build repacks linear weights after loading, so a second load of single parameters
-    fails; `reload_weights` starts from the unpacked layout and takes all of them at once.
+    fails; `reload_weights` starts from the unpacked layout and takes all of them at once. It packs
+    each layer as its own weights arrive, and a head that shares the embedding's has none.
     """
 
     model_runner: Any  # of the vLLM worker that is extended
@@ -203,7 +204,7 @@ class WeightReceiver:
         self._received.append((name, weight))
         if empty_cache:
             received, self._received = self._received, []
-            self.model_runner.reload_weights(weights_iterator=iter(received))
+            self._load(received)
 
     def receive_weights(self, layout: list[tuple[str, Any]]) -> None:
         """Receive all parameters, float32, in one message; `layout` has their names and shapes."""
@@ -213,8 +214,26 @@ class WeightReceiver:
         flat_N = torch.empty(sum(sizes))
         self._sync_group.broadcast(flat_N, src=0)
         parts = zip(layout, flat_N.split(sizes), strict=True)
-        weights = [(name, part.view(shape)) for (name, shape), part in parts]
+        self._load([(name, part.view(shape)) for (name, shape), part in parts])
+
+    def _load(self, weights: list[tuple[str, Any]]) -> None:
+        """All of the model's weights, by the trainer's names; a tied one comes once."""
         self.model_runner.reload_weights(weights_iterator=iter(weights))
+        for head in tied_heads(self.model_runner.get_model()):
+            head.quant_method.process_weights_after_loading(head)
+
+
+def tied_heads(model: Any) -> list[Any]:
+    """The output heads of an engine's model that share the weight of its embedding."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import (
+        ParallelLMHead,
+        VocabParallelEmbedding,
+    )
+
+    vocabulary = [part for part in model.modules() if isinstance(part, VocabParallelEmbedding)]
+    heads = [part for part in vocabulary if isinstance(part, ParallelLMHead)]
+    shared = {id(part.weight) for part in vocabulary if not isinstance(part, ParallelLMHead)}
+    return [head for head in heads if id(head.weight) in shared]
 
 
 def send_weights(model: Any, group: GlooGroup, engines: list[Any]) -> None:

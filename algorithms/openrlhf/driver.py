@@ -156,6 +156,7 @@ def _plug_in(session: list[Experiment], controller: type | None, policy: type | 
     from algorithms.openrlhf.engine import EngineActor
 
     def get_suite_strategy(args: Any) -> Any:
+        refuse_lora(args)
         args.session, args.suite = session, session[0]
         if cpu.active():
             cpu.use_float32(args)
@@ -170,6 +171,18 @@ def _plug_in(session: list[Experiment], controller: type | None, policy: type | 
         _live_in_gang(ppo_trainer)
     else:
         ppo_trainer.PPOTrainer = _InThisProcess(controller)
+
+
+def refuse_lora(args: Any) -> None:
+    """Raises ValueError where OpenRLHF's parsed command line asks for adapters.
+
+    OpenRLHF 0.11.2 sends the engines an adapter's parameters under names that they do not have.
+    """
+    if args.ds.lora.rank:
+        raise ValueError(
+            f"--ds.lora.rank {args.ds.lora.rank}: adapters cannot be trained, for the engines "
+            "would not get them; leave the flag out and train all weights"
+        )
 
 
 def _live_in_gang(ppo_trainer: Any) -> None:

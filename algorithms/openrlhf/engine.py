@@ -15,9 +15,11 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
+import torch
 from openrlhf.trainer.ray.vllm_engine import RolloutRayActor
 from vllm import LLM, SamplingParams, TokensPrompt
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.sample import sampler
 
 from algorithms.openrlhf import cpu
 from algorithms.openrlhf.rollouts import Sample
@@ -66,10 +68,27 @@ class EngineActor(RolloutRayActor.__ray_metadata__.modified_class):
             outputs = self.llm.all_of(prompts, settings)
         else:
             outputs = await asyncio.gather(*map(self.generate, prompts, settings))
-        return [
-            [Sample(list(o.token_ids), o.finish_reason == "length") for o in output.outputs]
-            for output in outputs
-        ]
+        return [[_sample(completion) for completion in output.outputs] for output in outputs]
+
+
+def _sample(completion: Any) -> Sample:
+    """One of vLLM's completions; the log-probs that it may have are of the unscaled logits."""
+    tokens, candidates = list(completion.token_ids), completion.logprobs
+    log_probs = None
+    if candidates is not None:
+        pairs = zip(tokens, candidates, strict=True)
+        log_probs = [candidate[token].logprob for token, candidate in pairs]
+    return Sample(tokens, completion.finish_reason == "length", log_probs)
+
+
+# A prompt is prefilled whole: of one prefilled in parts, vLLM takes the seed's generator back to
+# where it was, which one on a CPU cannot do. A batch takes so many tokens, at least.
+WHOLE_PROMPTS = 16384
+
+
+def _no_ranks(x: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """In place of each sampled token's rank in the vocabulary: nobody asks, and it costs most."""
+    return torch.zeros(len(values), dtype=torch.long)
 
 
 class _InProcess:
@@ -80,6 +99,9 @@ class _InProcess:
         os.environ["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1"
         kwargs["dtype"] = "float32"
         kwargs["worker_extension_cls"] = "algorithms.openrlhf.cpu.WeightReceiver"
+        kwargs["enable_chunked_prefill"] = False
+        kwargs["max_num_batched_tokens"] = max(WHOLE_PROMPTS, kwargs["max_model_len"])
+        sampler.batched_count_greater_than = _no_ranks
         self._llm = LLM(*args, **kwargs)
 
     def all_of(self, prompts: list[list[int]], settings: list[SamplingParams]) -> list[Any]:

@@ -18,10 +18,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Sample:
-    """One response: its token ids (end-of-sequence included) and whether the limit cut it."""
+    """One response: its token ids (end-of-sequence included) and whether the limit cut it.
+
+    Attributes:
+        log_probs: of its tokens by the engine, at temperature 1, where they were asked for.
+    """
 
     token_ids: list[int]
     truncated: bool
+    log_probs: list[float] | None = None
 
 
 @dataclass(frozen=True)

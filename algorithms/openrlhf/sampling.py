@@ -39,6 +39,7 @@ class Sampler:
         positions: range,
         temperature: float | None = None,
         samples: int | None = None,
+        log_probs: int = 0,
     ) -> list[Rollout]:
         """Groups of the prompts at these positions of the step, seeded by the purpose.
 
@@ -48,6 +49,7 @@ class Sampler:
             positions: among the step's prompts.
             temperature: by default that of training.
             samples: of each prompt, by default G.
+            log_probs: of so many prompts, the first ones, the samples have the engine's log-probs.
 
         Returns:
             The rollouts, prompt-major.
@@ -61,8 +63,9 @@ class Sampler:
                 "top_p": self._rollout.top_p,
                 "max_tokens": self._rollout.max_new_tokens,
                 "seed": hashed_seed(self._seed, purpose, step, position),
+                "logprobs": 0 if number < log_probs else None,  # of the sampled token alone
             }
-            for position in positions
+            for number, position in enumerate(positions)
         ]
         prompts = [self._dataset.prompts[i] for i in places]
         return self.sample(prompts, [str(self._dataset.labels[i]) for i in places], params)
