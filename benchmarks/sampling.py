@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {  # how the papers sample for scores
 CHUNK_TOKENS = 1 << 21  # minutes of a large model on one GPU
 
 
-class Batch(NamedTuple):
+class SampleBatch(NamedTuple):
     """Samples of one problem that are one request: `n` of them, beginning with number `start`."""
 
     problem: dict[str, str]
@@ -115,13 +115,13 @@ def evaluate(
 
 def batches(
     path: Path, sampling: Sampling, done: Mapping[tuple[str, int], int] | None = None
-) -> list[Batch]:
+) -> list[SampleBatch]:
     """The batches that an evaluation still has to draw, every problem's first one first."""
     covered: dict[str, list[tuple[int, int]]] = {}
     for (problem, start), n in (done or {}).items():
         covered.setdefault(problem, []).append((start, start + n))
     missing = [
-        Batch(row, start, n)
+        SampleBatch(row, start, n)
         for row in read_benchmark(path)[: sampling.problems]
         for start, n in _gaps(sorted(covered.get(row["id"], [])), sampling)
     ]
@@ -182,7 +182,7 @@ def _params(sampling: Sampling, n: int, seed: int) -> dict[str, Any]:
 def _records(
     grader: Grader,
     name: str,
-    part: list[Batch],
+    part: list[SampleBatch],
     seeds: list[int],
     groups: list[list[Response]],
 ) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def events(snapshot: Snapshot, run: str) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Sample:
+class StoredResponse:
     """A response with its verdict; `asked` and `gold` are "" where the benchmark's file is gone."""
 
     problem: str
@@ -84,7 +84,7 @@ def points(snapshot: Snapshot, run: str) -> pd.DataFrame:
 @cached
 def samples(
     snapshot: Snapshot, run: str, benchmark: str, fraction: float, verdict: str, limit: int
-) -> list[Sample]:
+) -> list[StoredResponse]:
     """Stored example responses of an evaluation; verdict: "" for any, or a key of VERDICTS."""
     rows = frame(
         snapshot.path,
@@ -94,7 +94,7 @@ def samples(
     )
     problems = _problems(snapshot, run, benchmark)
     examples = [
-        Sample(row.problem, *problems.get(row.problem, ("", "")), letter, response)
+        StoredResponse(row.problem, *problems.get(row.problem, ("", "")), letter, response)
         for row in rows.itertuples()
         for letter, response in zip(row.verdicts, json.loads(row.examples or "[]"), strict=False)
         if verdict in ("", letter)

@@ -49,7 +49,7 @@ METRICS: dict[str, Metric] = {
     "entropy_sampled": Metric("entropy, by sampled tokens", "nats a token"),
     "response_length": Metric("response length", "tokens", (PROGRESS, REPORT, ENTROPY_VIEW)),
     "reward": Metric("reward", "", (PROGRESS, ENTROPY_VIEW)),
-    "accuracy": Metric("accuracy on training prompts", "share", (REPORT,)),
+    "accuracy": Metric("accuracy on training prompts", "share", (ENTROPY_VIEW,)),
     "truncated": Metric("truncated", "share", (REPORT, ENTROPY_VIEW)),
     "clip_low": Metric("clipped below", "share", (ENTROPY_VIEW,)),
     "clip_high": Metric("clipped above", "share", (ENTROPY_VIEW,)),
@@ -74,7 +74,7 @@ METRICS: dict[str, Metric] = {
 FAMILIES: dict[str, Metric] = {
     "state/": Metric("controller", "", (ENTROPY_VIEW,)),
     "seconds/": Metric("phase", "seconds", (REPORT, COST_VIEW)),
-    "extra/": Metric("second rollout", "", (REPORT,)),
+    "extra/": Metric("second rollout", "", (ENTROPY_VIEW,)),
     "clip/": Metric("clip diagnostics", "nats a token"),
     "sync/": Metric("engine against trainer", "nats a token", (ENTROPY_VIEW,)),
 }

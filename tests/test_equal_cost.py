@@ -228,7 +228,7 @@ def test_on_the_command_line(database, repo, tmp_path):
             check=False,
         )
 
-    assert "matched compute" not in suite().stdout
+    assert "at equal cost" not in suite().stdout
     shown = suite("--cost", "--markdown", "r.md", "--csv", "tables")
     assert shown.returncode == 0 and "where the GPU-hours went" in shown.stdout
     assert "> 1" in (tmp_path / "r.md").read_text()

@@ -34,7 +34,7 @@ def test_an_arm_that_is_above_the_baseline_is_recommended_with_its_interval():
 def test_without_a_shown_difference_the_baseline_stays_and_the_power_is_told():
     said = advice(grpo=4, entreg=4)
     assert said[0] == "Stay with grpo: no arm is shown to be better."
-    assert said[1].startswith("A true difference of 0.000 at pass@1 would have been shown")
+    assert said[1].startswith("With 2 seeds a difference of 0.000 at pass@1 could be detected")
 
 
 def test_arms_below_are_named_and_arms_above_are_not_ranked():

@@ -18,8 +18,8 @@ from typing import Any
 
 from algorithms.openrlhf import cpu
 from algorithms.openrlhf.experiment import Experiment
+from algorithms.openrlhf.flags import MODULE
 
-OPENRLHF_CLI = "openrlhf.cli.train_ppo_ray"
 GANG = "SUITE_GANG"  # NAMESPACE/NAME of the placement group to live in, on a cluster
 CARRIED = ("SUITE_", "HF_", "PYTHONPATH")  # environment that a cluster's processes need as well
 
@@ -80,9 +80,9 @@ def train(
         start_ray(gpus, cpu.ALLOCATION)
     try:
         _plug_in(session, controller, policy)
-        saved, sys.argv = sys.argv, [OPENRLHF_CLI, *flags]
+        saved, sys.argv = sys.argv, [MODULE, *flags]
         try:
-            runpy.run_module(OPENRLHF_CLI, run_name="__main__", alter_sys=True)
+            runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
         finally:
             sys.argv = saved
     finally:

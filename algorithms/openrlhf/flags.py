@@ -46,7 +46,7 @@ def command_line(
     """The flags of one cell.
 
     Args:
-        train: the matrix's `train` section (see suite.matrix.Train), with every default filled in.
+        train: the matrix's `train` section (suite.matrix.schema.Train), every default filled in.
         gpus: GPUs of the cell, shared by policy workers and engines (colocated).
         device: "cpu" or "gpu".
         seed: of the cell.

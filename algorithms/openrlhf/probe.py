@@ -43,7 +43,7 @@ class EntropyProbe:
             if step:
                 raise FileNotFoundError(
                     f"the entropy probe {self._path} is gone and only a new run could make it "
-                    "again: restore it, or remove this cell's folder"
+                    "again: restore it, or remove this run's folder"
                 )
             self._make()
         pairs = map(json.loads, self._path.read_text().splitlines())

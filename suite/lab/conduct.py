@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from suite import machine
-from suite.lab.experiment import Arm, LabExperiment, Tables
+from suite.lab.experiment import Arm, LabExperiment, LabTables
 from suite.matrix.cell import Cell
 from suite.spool.lock import only_conductor
 from suite.spool.spool import Spool, path_of
@@ -83,7 +83,7 @@ def _run(
 
 
 def _train(
-    arm: Arm, tables: Tables, seeds: list[int], progress: Callable[[float], None]
+    arm: Arm, tables: LabTables, seeds: list[int], progress: Callable[[float], None]
 ) -> list[dict[str, Any]]:
     """The rows of an arm that trains tables."""
     import torch

@@ -17,7 +17,7 @@ from algorithms.lab import checks
 from algorithms.lab.settings import Environment, Training
 from suite.lab.schema import Expect, ExperimentFile, Measure, Plot
 from suite.matrix.cell import TABULAR, THEORY, Cell
-from suite.matrix.expand import _at, _explain, _location, _Reader
+from suite.matrix.expand import MatrixReader, explain, placed_at, yaml_location
 from suite.matrix.schema import Section
 from suite.matrix.yaml_file import Location, MatrixError
 from suite.workspace import ROOT
@@ -34,7 +34,7 @@ _LISTS: dict[Any, type[Section]] = {"measure": Measure, "expect": Expect, "plots
 
 
 @dataclass(frozen=True)
-class Tables:
+class LabTables:
     """What an algorithm is trained on in the lab, and how."""
 
     environment: Environment
@@ -48,7 +48,7 @@ class Arm:
     name: str
     algorithm: str
     settings: dict[str, Any]
-    tables: Tables | None
+    tables: LabTables | None
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ def load(path: Path, seeds: int | None = None) -> LabExperiment:
     return _ExperimentReader(path).experiment(seeds)
 
 
-class _ExperimentReader(_Reader):
+class _ExperimentReader(MatrixReader):
     """One pass over one file."""
 
     def experiment(self, seeds: int | None) -> LabExperiment:
-        file = self._section(ExperimentFile, self.read(), _at())
+        file = self._section(ExperimentFile, self.read(), placed_at())
         self.stop_on_problems()
         arms = [arm for name, body in file.arms.items() for arm in self._lab_arms(file, name, body)]
         self.stop_on_problems()
@@ -172,22 +172,22 @@ class _ExperimentReader(_Reader):
         except ValueError as error:
             self.problem((*location, "check"), str(error))
             return None
-        checked = self._dataclass(cls, settings, _at(*location), location)
+        checked = self._dataclass(cls, settings, placed_at(*location), location)
         return None if checked is None else asdict(checked)
 
     def _tables(
         self, file: ExperimentFile, overrides: dict[str, dict[str, Any]], location: Location
-    ) -> Tables | None:
+    ) -> LabTables | None:
         """The file's tables with what an arm sets itself, or None after noting a problem."""
 
         def section(cls: type[S], name: str, shared: dict[str, Any]) -> S | None:
             whole = (*location, name)
-            place = _at(name, overrides=overrides[name], in_arm=whole)
+            place = placed_at(name, overrides=overrides[name], in_arm=whole)
             return self._dataclass(cls, shared | overrides[name], place, whole)
 
         environment = section(Environment, "environment", file.environment)
         training = section(Training, "train", file.train)
-        return Tables(environment, training) if environment and training else None
+        return LabTables(environment, training) if environment and training else None
 
     def _dataclass(
         self, cls: type[S], content: dict[str, Any], place: Any, whole: Location
@@ -204,8 +204,8 @@ class _ExperimentReader(_Reader):
         except ValidationError as error:
             for item in error.errors():
                 named = item["msg"].removeprefix("Value error, ").split(" ", 1)[0]
-                location = _location(item["loc"]) or ((named,) if named in content else ())
-                self.problem(place(*location) if location else whole, _explain(item, None))
+                location = yaml_location(item["loc"]) or ((named,) if named in content else ())
+                self.problem(place(*location) if location else whole, explain(item, None))
             return None
 
     def _refuse_replacing(

@@ -1,7 +1,7 @@
 """A run of the lab as a cell like any other: in a worker, with checkpoints, scheduled and resumed.
 
 `suite lab` trains all seeds of an arm side by side in its own process, which is faster; this is for
-matrices whose cells go through the scheduler.
+matrices whose runs go through queue and worker.
 """
 
 from __future__ import annotations

@@ -36,14 +36,14 @@ def load_cells(path: Path) -> list[Cell]:
     Raises:
         MatrixError: anything about the file that would stop or spoil a run.
     """
-    return _Reader(path).cells()
+    return MatrixReader(path).cells()
 
 
-class _Reader(MatrixFile):
+class MatrixReader(MatrixFile):
     """The cells of one file, or everything that is wrong with it."""
 
     def cells(self) -> list[Cell]:
-        matrix = self._section(Matrix, self.read(), _at())
+        matrix = self._section(Matrix, self.read(), placed_at())
         self.stop_on_problems()
         budget = self._budget(matrix)
         models = [matrix.model] if isinstance(matrix.model, str) else matrix.model
@@ -77,7 +77,7 @@ class _Reader(MatrixFile):
         except ValidationError as error:
             for item in error.errors():
                 section = self._section_at(item["loc"], schema)
-                self.problem(place(*_location(item["loc"])), _explain(item, section))
+                self.problem(place(*yaml_location(item["loc"])), explain(item, section))
             return None
 
     def _section_at(self, keys: Location, schema: type[Section]) -> type[Section]:
@@ -87,7 +87,7 @@ class _Reader(MatrixFile):
     # Arms --------------------------------------------------------------------------------
 
     def _budget(self, matrix: Matrix) -> dict[str, float]:
-        budget = self._section(Budget, matrix.budget, _at("budget"))
+        budget = self._section(Budget, matrix.budget, placed_at("budget"))
         given = budget.model_dump(exclude_none=True) if budget else {}
         if budget and len(given) != 1:
             self.problem(("budget",), "give exactly one of gpu_hours, tokens, steps")
@@ -105,7 +105,7 @@ class _Reader(MatrixFile):
                 return []
             written = spelled_out(getattr(matrix, name)) | spelled_out(overrides)
             contents[name] = _defaults(name, matrix, body) | written
-            places[name] = _at(name, overrides=overrides, in_arm=(*location, name))
+            places[name] = placed_at(name, overrides=overrides, in_arm=(*location, name))
         model = body.pop("model", None)
         if model is not None:
             self.check(sources.model_problem(str(model), self.path.parent), (*location, "model"))
@@ -246,11 +246,11 @@ class _Reader(MatrixFile):
             return {key: value for key, value in complete.items() if key not in cls.unused}
         except ValidationError as error:
             for item in error.errors():
-                place = (*location, *_location(item["loc"]))
+                place = (*location, *yaml_location(item["loc"]))
                 if not item["loc"]:  # a value refused by the algorithm itself names its setting
                     named = item["msg"].removeprefix("Value error, ").split(" ", 1)[0]
                     place = (*location, named) if named in settings else location
-                self.problem(place, _explain(item, None))
+                self.problem(place, explain(item, None))
             return None
 
     # Cells -------------------------------------------------------------------------------
@@ -308,7 +308,9 @@ class _Reader(MatrixFile):
                 )
 
 
-def _at(*prefix: Any, overrides: dict[str, Any] | None = None, in_arm: Location = ()) -> _Place:
+def placed_at(
+    *prefix: Any, overrides: dict[str, Any] | None = None, in_arm: Location = ()
+) -> _Place:
     """Keys below `prefix`, or below `in_arm` for those that an arm sets itself (`overrides`)."""
 
     def place(*keys: Any) -> Location:
@@ -330,14 +332,14 @@ def _accepts(algorithm: str, key: str) -> bool:
     return key in cls.__dataclass_fields__ and key not in cls.unused
 
 
-def _location(loc: tuple[Any, ...]) -> tuple[Any, ...]:
+def yaml_location(loc: tuple[Any, ...]) -> tuple[Any, ...]:
     """pydantic's path without the names of union members and validators that it adds."""
     return tuple(
         p for p in loc if not (isinstance(p, str) and (p[:1].islower() is False or "[" in p))
     )
 
 
-def _explain(item: ErrorDetails, schema: type[Section] | None) -> str:
+def explain(item: ErrorDetails, schema: type[Section] | None) -> str:
     """A pydantic error in one line that says what to write."""
     if item["type"] == "extra_forbidden":
         valid = list(schema.model_fields) if schema else []

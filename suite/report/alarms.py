@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from suite.metrics import LATE
@@ -23,6 +24,11 @@ class Alarm(NamedTuple):
 def raised(connection: Any, matrix: str) -> list[Alarm]:
     """Every alarm, in the order of the matrix; inert arms last."""
     alarms = []
+    several = len(_models(connection, matrix)) > 1
+
+    def name(arm: str, seed: int, model: str) -> str:
+        return f"{arm} (seed {seed}, {Path(model).name})" if several else f"{arm} (seed {seed})"
+
     for arm, seed, model, metric, begin, late in connection.execute(
         f"""WITH ends AS (SELECT run, max(step) AS steps FROM latest GROUP BY run)
             SELECT arm, seed, model, metric, arg_min(value, step),
@@ -33,11 +39,12 @@ def raised(connection: Any, matrix: str) -> list[Alarm]:
             HAVING steps > 1 ORDER BY position, metric""",
         [matrix],
     ).fetchall():
-        alarm = _judged(f"{arm} (seed {seed})", metric, begin, late)
+        alarm = _judged(name(arm, seed, model), metric, begin, late)
         if alarm:
             alarms.append(Alarm(alarm[0], arm, seed, model, alarm[1]))
-    for (arm, seed), model in inert_runs(connection, matrix).items():
-        text = f"Inert: the gradient of {arm} (seed {seed}) never differed from plain GRPO's."
+    for model, arm, seed in inert_runs(connection, matrix):
+        run = name(arm, seed, model)
+        text = f"Inert: the gradient of {run} never differed from plain GRPO's."
         alarms.append(Alarm("inert", arm, seed, model, text))
     return alarms
 
@@ -54,9 +61,15 @@ def _judged(run: str, metric: str, begin: float, late: float) -> tuple[str, str]
     return None
 
 
-def inert_runs(connection: Any, matrix: str) -> dict[tuple[str, int], str]:
-    """(arm, seed) -> model of the runs whose gradient never differed from plain GRPO's."""
-    rows = connection.execute(
-        "SELECT arm, seed, model FROM runs WHERE matrix = ? AND inert ORDER BY position", [matrix]
+def inert_runs(connection: Any, matrix: str) -> list[tuple[str, str, int]]:
+    """(model, arm, seed) of the runs whose gradient never differed from plain GRPO's."""
+    return connection.execute(
+        "SELECT model, arm, seed FROM runs WHERE matrix = ? AND inert ORDER BY position", [matrix]
     ).fetchall()
-    return {(arm, seed): model for arm, seed, model in rows}
+
+
+def _models(connection: Any, matrix: str) -> list[str]:
+    rows = connection.execute(
+        "SELECT DISTINCT model FROM matrix_runs WHERE matrix = ? ORDER BY model", [matrix]
+    ).fetchall()
+    return [model for (model,) in rows]

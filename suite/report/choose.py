@@ -24,8 +24,8 @@ def tables_of(
 
     Without a name: the latest matrix, or the evaluations where there is none; logs of other
     trainers only where there is nothing else. A matrix of which nothing has been evaluated yet has
-    no tables. `cost` adds those of matched compute, in that unit
-    ("": the budget's). `papers` adds the numbers of that file ("published": ours) beside ours.
+    no tables. `cost` adds those at equal cost, in that unit ("": the
+    budget's). `papers` adds the numbers of that file ("published": ours) beside ours.
 
     Raises:
         ValueError: nothing goes by that name, or is published for it; what there is is named.

@@ -109,7 +109,7 @@ def _equal_cost(matched: Matched, notes: list[str]) -> Report:
     ]
     about: Fields = {**matched.about, "against": baseline.arm, "at_cost": cost}
     notes = [*_cost_notes(matched), *notes]
-    return Report("equal_cost", f"{matched.title}: matched compute", columns, rows, notes, about)
+    return Report("equal_cost", f"{matched.title}: at equal cost", columns, rows, notes, about)
 
 
 def _bought(curve: Curve, k: int, cost: float) -> NDArray[np.float64]:

@@ -29,12 +29,12 @@ def headline(scores: Scores, compared: Comparisons) -> list[str]:
     advice = f"No arm is shown to be better than {reference}."
     if reference == usual:
         advice = f"Stay with {reference}: no arm is shown to be better."
+    number = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
     power = (
-        f"A true difference of {bound:.3f} at pass@{smallest} would have been shown in four of "
-        "five repetitions of this comparison."
+        f"With {number} a difference of {bound:.3f} at pass@{smallest} could be detected, four "
+        "times in five."
     )
     if bound >= 1:
-        number = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
         power = f"With {number} no difference at pass@{smallest} could be detected."
     return [advice, power, *_rest(scores, seeds, compared, [])]
 

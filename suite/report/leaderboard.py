@@ -15,7 +15,7 @@ import numpy as np
 from suite.report import alarms, caveats
 from suite.report.differences import above_base, comparisons, differences
 from suite.report.scores import RunNumbers, Scores, base_numbers, run_numbers, scored
-from suite.report.table import Column, Entry, Report, Seeds, column
+from suite.report.table import FLAG, Column, Entry, Report, Seeds, column
 from suite.store import connect
 
 BASE_ROW = "base model"
@@ -39,7 +39,7 @@ def table(connection: Any, scores: Scores, by_seed: bool = True) -> Report:
         score of each seed in a column, and without what the page says elsewhere.
     """
     numbers = run_numbers(connection, scores)
-    inert = alarms.inert_runs(connection, scores.matrix)
+    inert = alarms.inert_runs(connection, scores.matrix)  # on any model
     rows: list[list[Entry]] = []
     if scores.base:
         seeds = sorted(scores.base)
@@ -51,7 +51,7 @@ def table(connection: Any, scores: Scores, by_seed: bool = True) -> Report:
         groups = [seeds, *([seed] for seed in seeds)] if by_seed and len(seeds) > 1 else [seeds]
         for group in groups:
             beside = _means([numbers[arm, seed] for seed in group if (arm, seed) in numbers])
-            flag = "inert" if any((arm, seed) in inert for seed in group) else None
+            flag = any((scores.model, arm, seed) in inert for seed in group)
             row = [arm, Seeds(tuple(group)), *_scores(scores, arm, group), *beside, flag]
             rows.append([*row, _each_seed(scores, arm, group)])
     columns = [
@@ -61,8 +61,8 @@ def table(connection: Any, scores: Scores, by_seed: bool = True) -> Report:
         column("response_length", ".1f", "length"),
         column("gpu_hours", ".4f", "GPU-hours"),
         column("overshoot", "+.1%"),
-        column("steps", "g" if by_seed else ".1f"),
-        Column("inert", "" if by_seed else "inert"),
+        column("steps", ".1f"),
+        Column("inert", "" if by_seed else "inert", FLAG),
         Column("", "" if by_seed else f"pass@{scores.ks[0]} of each seed"),
     ]
     about = scores.about | {"problems": scores.problems, "samples": scores.samples}

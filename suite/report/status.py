@@ -11,6 +11,7 @@ from rich.table import Table
 from suite.matrix.cell import TABULAR, THEORY
 from suite.report.alarms import raised
 from suite.report.progress import progress_rows, seconds_left
+from suite.report.spending import UNITS
 from suite.spool.lock import conductor_of
 from suite.store import connect
 from suite.text import duration
@@ -41,7 +42,9 @@ def status_table(db: Path) -> Table:
                     row["status"] = "interrupted"
             runs += [(matrix, row) for row in rows]
             left += seconds_left(rows) or 0.0
-            alarms += [alarm.text for alarm in raised(connection, matrix)] if matrix else []
+            prefix = f"{matrix}: " if len(matrices) > 1 else ""
+            raised_here = raised(connection, matrix) if matrix else []
+            alarms += [prefix + alarm.text for alarm in raised_here]
     table = Table(*HEADINGS, "run", title=escape(str(db)))
     for matrix, row in runs:
         table.add_row(*map(escape, [matrix or "-", *_texts(row)]))
@@ -58,7 +61,7 @@ def _texts(row: dict[str, Any]) -> list[str]:
     running = row["status"] == "running" and row["seconds_left"] is not None
     return [
         *(row["arm"] or "-", str(row["seed"]), row["status"], str(row["steps"])),
-        *(f"{row['gpu_hours']:.4f}", f"{row['budget']:g} {row['budget_unit']}"),
+        *(f"{row['gpu_hours']:.4f}", f"{row['budget']:g} {UNITS[row['budget_unit']]}"),
         duration(row["seconds_left"]) if running else "",
         *(str(row["attempts"]), row["run"]),
     ]

@@ -26,6 +26,7 @@ from suite.text import compact
 Value = float | int | str | bool | None  # what a field of a record holds
 Fields = dict[str, Value]
 COMPACT = "compact"  # a form: suite.text.compact
+FLAG = "flag"  # a form: the column's name where it is so, and nothing where it is not
 NOT_SHOWN = "not shown"
 _OF_COMPARISONS = (
     *("p_value", "p_adjusted", "detectable", "probability_of_improvement", "seeds", "family"),
@@ -81,7 +82,7 @@ class Column:
         name: the field of its numbers in a file; an interval adds "low" and "high"; "" leaves the
             column to people.
         title: the heading that people read; "" leaves the column to the files.
-        form: how numbers are written: as in format(), or COMPACT.
+        form: how numbers are written: as in format(), COMPACT or FLAG.
         at: what the column's numbers are of, beside the row: {"k": 8}. Columns with the same `at`
             share a record of the file.
     """
@@ -97,6 +98,8 @@ class Column:
             return f"{number(cell.estimate, self.form)} {brackets(cell, self.form)}"
         if isinstance(cell, Comparison):
             return difference_text(cell, f"+{self.form}")
+        if self.form == FLAG:
+            return self.name if cell else ""
         return cell.text(self.form) if isinstance(cell, Compound) else number(cell, self.form)
 
     def fields(self, cell: Entry) -> Fields:

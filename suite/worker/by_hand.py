@@ -27,13 +27,13 @@ from suite import machine, text
 from suite.spool.spool import attempts, next_attempt, path_of, read_from, write_lease
 from suite.worker.materials import make_dataset, make_model
 from suite.worker.recorder import Recorder, reason
-from suite.worker.suite_flags import CHECKPOINTS, POLICY, Training, parse
+from suite.worker.suite_flags import CHECKPOINTS, POLICY, ByHand, parse
 from suite.worker.worker import prepare_process
 
 FOLLOW_SECONDS = 0.3  # between two looks at what was recorded
 
 
-def train(training: Training) -> None:
+def train(training: ByHand) -> None:
     """An attempt at it, from its last checkpoint when there is one; a line on stdout for each step.
 
     Raises:
@@ -67,7 +67,7 @@ def train(training: Training) -> None:
             raise
 
 
-def _train(training: Training, make_recorder: Any) -> None:
+def _train(training: ByHand, make_recorder: Any) -> None:
     from algorithms.openrlhf.driver import train as run_openrlhf
     from algorithms.openrlhf.experiment import Experiment
 
@@ -170,7 +170,7 @@ def _line(row: dict[str, Any]) -> str:
 # Command line ------------------------------------------------------------------------------------
 
 
-def problem(training: Training) -> str | None:
+def problem(training: ByHand) -> str | None:
     """Why this cannot be trained here, in its folder and on this machine, or None."""
     folder = training.folder
     elsewhere = "give --ckpt.path and --ckpt.output_dir another folder"
@@ -184,7 +184,7 @@ def problem(training: Training) -> str | None:
     return None
 
 
-def _earlier(training: Training) -> Iterator[dict[str, Any]]:
+def _earlier(training: ByHand) -> Iterator[dict[str, Any]]:
     """What earlier attempts have recorded."""
     for _, spool in attempts(training.folder):
         yield from _rows(spool)

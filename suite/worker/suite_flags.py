@@ -42,7 +42,7 @@ USAGE = f"""python -m {BY_HAND} [-h] --suite.algorithm NAME [--suite.settings JS
 
 
 @dataclass(frozen=True)
-class Training:
+class ByHand:
     """What a command asks for.
 
     Attributes:
@@ -67,7 +67,7 @@ class Training:
     gpus: int
 
 
-def parse(words: list[str]) -> Training:
+def parse(words: list[str]) -> ByHand:
     """The training that the words after `python -m suite.worker.by_hand` ask for.
 
     Raises:
@@ -95,7 +95,7 @@ def parse(words: list[str]) -> Training:
         algorithm = algorithms.load(value["algorithm"], **value["settings"])
     except ValueError as error:
         parser.error(str(error))
-    return Training(
+    return ByHand(
         command=["python", "-m", BY_HAND, *words],
         flags=ours.parse_known_args(words)[1],
         algorithm=algorithm,

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Evaluation:
+class StepScorer:
     """Scores a step; the base model's score (step 0) is drawn once and shared between runs.
 
     The base samples depend on the model, the benchmark, the sampling and the seed alone, which are
@@ -174,7 +174,7 @@ def _experiment(
         folder=workspace.cell(cell.id),
         make_recorder=make_recorder,
         make_grader=Grader,
-        evaluate=Evaluation(
+        evaluate=StepScorer(
             sampling, cell.seed, workspace.root / "base", _base_key(cell, sampling)
         ),
         benchmarks=benchmark_paths(cell, workspace),

@@ -14,7 +14,8 @@ import sys
 import time
 
 from algorithms.openrlhf import cpu
-from algorithms.openrlhf.driver import OPENRLHF_CLI, start_ray, stop_ray
+from algorithms.openrlhf.driver import start_ray, stop_ray
+from algorithms.openrlhf.flags import MODULE
 
 cpu.prepare_process()
 
@@ -83,9 +84,9 @@ def main():
         vllm_engine.RolloutRayActor = ray.remote(engine_for_cpu())
         ppo_actor.PolicyModelActor = ray.remote(num_gpus=1)(policy_for_cpu())
     ppo_trainer.PPOTrainer = ray.remote(timed_trainer(path))
-    sys.argv = [OPENRLHF_CLI, *flags]
+    sys.argv = [MODULE, *flags]
     try:
-        runpy.run_module(OPENRLHF_CLI, run_name="__main__", alter_sys=True)
+        runpy.run_module(MODULE, run_name="__main__", alter_sys=True)
     finally:
         stop_ray()
 

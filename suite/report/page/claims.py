@@ -23,7 +23,7 @@ from scipy import special
 
 from algorithms import nearest
 from suite import stats
-from suite.matrix.expand import _explain, _location
+from suite.matrix.expand import explain, yaml_location
 from suite.matrix.schema import Section
 from suite.matrix.yaml_file import MatrixFile
 from suite.metrics import LATE
@@ -83,7 +83,7 @@ class File(Section):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ClaimVerdict:
     """A claim with the mean difference over seeds (and problems), its 95 % interval and p-value.
 
     p_value: two-sided, of no difference; NaN for "near" and for what was not measured.
@@ -109,7 +109,7 @@ class Verdict:
         return SHOWN if above == (self.claim.expect == "above") else OPPOSITE
 
 
-def _near(verdict: Verdict) -> str:
+def _near(verdict: ClaimVerdict) -> str:
     """Whether the interval of the distance to `value` lies in the tolerance, or outside it."""
     within = verdict.claim.within or 0.0
     if -within <= verdict.low and verdict.high <= within:
@@ -130,7 +130,7 @@ def read(path: Path) -> File:
     except ValidationError as error:
         for item in error.errors():
             schema = Claim if item["loc"][:1] == ("claims",) and len(item["loc"]) > 1 else File
-            file.problem(_location(item["loc"]), _explain(item, schema))
+            file.problem(yaml_location(item["loc"]), explain(item, schema))
         file.stop_on_problems()
         raise
 
@@ -160,7 +160,7 @@ def entropies(connection: Any, matrix: str) -> tuple[Entropies, int]:
     return measures, rows[0][2] if rows else 0
 
 
-def judged(claims: Sequence[Claim], scores: Scores, measures: Entropies) -> list[Verdict]:
+def judged(claims: Sequence[Claim], scores: Scores, measures: Entropies) -> list[ClaimVerdict]:
     """A verdict for each claim.
 
     Raises ValueError when one names an arm that the matrix does not have.
@@ -176,7 +176,7 @@ def judged(claims: Sequence[Claim], scores: Scores, measures: Entropies) -> list
     ]
 
 
-def _of_entropy(claim: Claim, measures: Entropies) -> Verdict:
+def _of_entropy(claim: Claim, measures: Entropies) -> ClaimVerdict:
     """Paired by seed, Student's t over seeds."""
     by_arm = {
         arm: {
@@ -197,23 +197,23 @@ def _of_entropy(claim: Claim, measures: Entropies) -> Verdict:
     return _student(claim, difference_S)
 
 
-def _student(claim: Claim, difference_S: NDArray[np.float64]) -> Verdict:
+def _student(claim: Claim, difference_S: NDArray[np.float64]) -> ClaimVerdict:
     """The mean over seeds with Student's interval; one seed has none."""
     seeds = len(difference_S)
     if seeds < 2:
-        return Verdict(claim)
+        return ClaimVerdict(claim)
     mean, error = difference_S.mean(), difference_S.std(ddof=1) / np.sqrt(seeds)
     half = special.stdtrit(seeds - 1, (1 + LEVEL) / 2) * error
     t = abs(mean) / error if error else np.inf * bool(mean)
     p_value = np.nan if claim.expect == "near" else 2 * special.stdtr(seeds - 1, -t)
     numbers = (mean, mean - half, mean + half, p_value)
-    return Verdict(claim, seeds, *map(float, numbers))
+    return ClaimVerdict(claim, seeds, *map(float, numbers))
 
 
-def _of_scores(claim: Claim, scores: Scores, k: int) -> Verdict:
+def _of_scores(claim: Claim, scores: Scores, k: int) -> ClaimVerdict:
     """Paired by seed and problem, as the differences of `suite report` but for one claim alone."""
     if k not in scores.ks or not scores.seeds(claim.arm):
-        return Verdict(claim)
+        return ClaimVerdict(claim)
     seeds = scores.seeds(claim.arm)
     if claim.against is None:
         return _student(claim, scores.values(claim.arm, k).mean(axis=1) - claim.value)
@@ -221,7 +221,7 @@ def _of_scores(claim: Claim, scores: Scores, k: int) -> Verdict:
     having = sorted(scores.base) if base else scores.seeds(claim.against)
     seeds = [seed for seed in seeds if seed in having]
     if len(seeds) < 2:
-        return Verdict(claim)
+        return ClaimVerdict(claim)
     pair = {
         claim.arm: scores.values(claim.arm, k, seeds),
         claim.against: scores.values(None if base else claim.against, k, seeds),
@@ -229,10 +229,10 @@ def _of_scores(claim: Claim, scores: Scores, k: int) -> Verdict:
     rng = scores.rng(claim.arm, claim.against, k, "claim")
     (compared,) = stats.compare_arms(pair, claim.against, rng=rng, level=LEVEL)
     numbers = (compared.estimate, compared.low, compared.high, compared.p_value)
-    return Verdict(claim, len(seeds), *numbers)
+    return ClaimVerdict(claim, len(seeds), *numbers)
 
 
-def together(verdicts: Sequence[Verdict]) -> list[Verdict]:
+def together(verdicts: Sequence[ClaimVerdict]) -> list[ClaimVerdict]:
     """Those whose difference from zero holds for all claims at once, by Holm's correction."""
     tested = [v for v in verdicts if np.isfinite(v.p_value)]
     if not tested:

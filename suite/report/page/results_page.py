@@ -14,7 +14,7 @@ from suite import stats
 from suite.report.differences import BASE, baseline, differences
 from suite.report.headline import headline
 from suite.report.page import claims
-from suite.report.page.claims import OPPOSITE, SHOWN, Verdict
+from suite.report.page.claims import OPPOSITE, SHOWN, ClaimVerdict
 from suite.report.scores import Scores
 from suite.report.table import Report, markdown_table
 from suite.stats.association import FEWEST, spearman_interval
@@ -292,7 +292,7 @@ def _in_words(study: Study) -> Lines:
     return lines[:-1]
 
 
-def _subject(verdict: Verdict) -> str:
+def _subject(verdict: ClaimVerdict) -> str:
     claim = verdict.claim
     against = f" - {claim.against}" if claim.against else ""
     if claim.value:
@@ -300,14 +300,14 @@ def _subject(verdict: Verdict) -> str:
     return f"{claim.arm}{against}: {claim.measure}"
 
 
-def _expected(verdict: Verdict) -> str:
+def _expected(verdict: ClaimVerdict) -> str:
     claim = verdict.claim
     if claim.expect == "near":
         return f"within ±{claim.within:g}"
     return "> 0" if claim.expect == "above" else "< 0"
 
 
-def _difference(verdict: Verdict) -> str:
+def _difference(verdict: ClaimVerdict) -> str:
     if not verdict.seeds:
         return "no number"
     return f"{verdict.estimate:+.3f} [{verdict.low:+.3f}, {verdict.high:+.3f}]"

@@ -14,7 +14,7 @@ from suite.metrics import SECONDS_PER_HOUR
 from suite.report.differences import comparisons
 from suite.report.leaderboard import table
 from suite.report.page import claims
-from suite.report.page.claims import Entropies, File, Verdict
+from suite.report.page.claims import ClaimVerdict, Entropies, File
 from suite.report.phases import held_seconds, phases
 from suite.report.scores import Scores, scored
 from suite.report.table import Report
@@ -34,7 +34,7 @@ class Study:
     entropies: Entropies
     fewest: int  # steps of a run
     against: dict[int, list[stats.Comparison]]  # k -> the other arms against GRPO
-    verdicts: list[Verdict]
+    verdicts: list[ClaimVerdict]
     leaderboard: Report  # a row an arm
     probes: dict[str, float]  # arm -> full entropy on fixed responses at the end, nats
     runs: list[dict[str, Any]]

@@ -14,7 +14,7 @@ from pydantic import Field, FiniteFloat, ValidationError
 
 from algorithms import nearest
 from benchmarks.catalogue import known
-from suite.matrix.expand import _at, _explain, _location, _Reader
+from suite.matrix.expand import MatrixReader, explain, placed_at, yaml_location
 from suite.matrix.schema import Positive, Section
 from suite.matrix.shrink import SUFFIX
 from suite.matrix.yaml_file import MatrixError
@@ -39,7 +39,7 @@ class PublishedColumn(NamedTuple):
     cost: str = ""
 
 
-class Sampling(Section):
+class PublishedSampling(Section):
     """How a paper samples for its scores, as far as it says so."""
 
     tries: Positive | dict[str, Positive] | None = None  # for all benchmarks, or for each
@@ -55,7 +55,7 @@ class PublishedTable(Section):
     matrix: str
     file: str
     model: str
-    sampling: Sampling = Sampling()
+    sampling: PublishedSampling = PublishedSampling()
     differs: tuple[str, ...] = ()
     average_of: tuple[str, ...] = ()
     columns: Annotated[list[str], Field(min_length=1)]
@@ -102,7 +102,7 @@ def _column(text: str) -> PublishedColumn:
     return PublishedColumn(match[1], int(match[2]))
 
 
-class _PublishedReader(_Reader):
+class _PublishedReader(MatrixReader):
     """One pass over one file."""
 
     def tables(self) -> dict[str, PublishedTable]:
@@ -114,7 +114,7 @@ class _PublishedReader(_Reader):
             self.stop_on_problems()
             return tables
         for name, body in bodies.items():
-            table = self._section(PublishedTable, body, _at("tables", name))
+            table = self._section(PublishedTable, body, placed_at("tables", name))
             if table is not None:
                 self._check_table(table, ("tables", name))
                 file = self.path.parent / table.file
@@ -128,8 +128,8 @@ class _PublishedReader(_Reader):
             return schema.model_validate(content)
         except ValidationError as error:
             for item in error.errors():
-                section = Sampling if "sampling" in item["loc"][:-1] else schema
-                self.problem(place(*_location(item["loc"])), _explain(item, section))
+                section = PublishedSampling if "sampling" in item["loc"][:-1] else schema
+                self.problem(place(*yaml_location(item["loc"])), explain(item, section))
             return None
 
     def _check_table(self, table: PublishedTable, at: tuple[Any, ...]) -> None:
