@@ -79,3 +79,20 @@ def test_a_machine_without_a_gpu_shares_its_memory():
     small = replace(LOAD, gpus=1, shape=replace(BILLION, layers=2, vocabulary=100))
     assert memory.host_problems(small, 40) == []
     assert "update needs" in memory.host_problems(replace(LOAD, gpus=1), 16)[0]
+
+
+def test_without_a_gpu_the_advice_is_a_micro_batch_that_fits():
+    """A response of 1,024 tokens has 1.14 GiB of logits at 12 bytes each of 100,000.
+
+    Of 15.2 usable GiB the empty processes leave 9.2: seven responses, and the largest divisor of
+    16 and of 32 that is no more is 4.
+    """
+    tiny = ModelShape(float(2**20), 2, 64, 128, 64, 100_000, "made up")
+    load = Load(tiny, 1, 2, 1, 16, 32, 1024, False)
+    assert "logits 37" in memory.host_problems(load, 16)[0]
+    advice = memory.host_remedy(load, 16)
+    assert advice == {"train.rollout_micro_batch_size": 4, "train.micro_batch_size": 4}
+    assert memory.host_problems(replace(load, micro_batch=4, rollout_micro_batch=4), 16) == []
+    assert memory.host_problems(replace(load, micro_batch=8, rollout_micro_batch=8), 16)
+    assert memory.host_remedy(load, 64) == {}
+    assert memory.host_remedy(replace(LOAD, gpus=1), 16) is None  # 24 GiB of weights and states

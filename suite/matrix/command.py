@@ -65,8 +65,8 @@ def openrlhf_flags(cell: Cell, workspace: Workspace, folder: Path | None = None)
     rollouts = train["prompts_per_step"] * train["samples_per_prompt"]
     share = rollouts // train["optimizer_steps_per_rollout"] // gpus
     largest = 64 if device == "cpu" else 4
-    train["micro_batch_size"] = train["micro_batch_size"] or _divisor(share, largest)
-    train["rollout_micro_batch_size"] = train["rollout_micro_batch_size"] or _divisor(
+    train["micro_batch_size"] = train["micro_batch_size"] or largest_divisor(share, largest)
+    train["rollout_micro_batch_size"] = train["rollout_micro_batch_size"] or largest_divisor(
         rollouts // gpus, 2 * largest
     )
     return command_line(
@@ -82,7 +82,8 @@ def openrlhf_flags(cell: Cell, workspace: Workspace, folder: Path | None = None)
     )
 
 
-def _divisor(number: int, largest: int) -> int:
+def largest_divisor(number: int, largest: int) -> int:
+    """The largest one of `number` that is at most `largest`."""
     return next(d for d in range(min(number, largest), 0, -1) if number % d == 0)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from suite.matrix.command import largest_divisor
 from suite.plan.size import GIB, Accelerator, ModelShape
 
 ENGINE_SHARE = 0.6  # vllm.gpu_memory_utilization in algorithms.openrlhf.flags
@@ -110,6 +111,21 @@ def host_problems(load: Load, memory: float) -> list[str]:
     if moment.total <= FRAGMENTATION * memory:
         return []
     return [f"{moment.name} needs {moment.total:.0f} GiB of {memory:g} ({_parts(moment)})"]
+
+
+def host_remedy(load: Load, memory: float) -> dict[str, Any] | None:
+    """The largest micro-batches with which the run fits into `memory` (GiB) without a GPU, or None.
+
+    They divide those that the run has, and so its batches too; {} when it fits already.
+    """
+    for most in range(max(load.micro_batch, load.rollout_micro_batch), 0, -1):
+        sizes = {
+            "train.rollout_micro_batch_size": largest_divisor(load.rollout_micro_batch, most),
+            "train.micro_batch_size": largest_divisor(load.micro_batch, most),
+        }
+        if not host_problems(_with(load, sizes), memory):
+            return {n: size for n, size in sizes.items() if size != getattr(load, _FIELDS[n])}
+    return None
 
 
 def remedy(load: Load, device: Accelerator) -> dict[str, Any] | None:

@@ -126,6 +126,7 @@ def _prepared(
             remedy = memory.remedy(load, device)
         else:
             problems = memory.host_problems(load, hardware["memory_gib"])
+            remedy = memory.host_remedy(load, hardware["memory_gib"])
         fits = not problems
     return Planned(
         cell,
