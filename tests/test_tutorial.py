@@ -129,7 +129,7 @@ def test_only_what_was_added_ran_again(place):
 def test_the_plans_show_what_there_is(place):
     before, after = place.outputs("suite plan first.yaml")
     assert "entreg" in before and "raft" not in before
-    assert "raft" in after and "openrlhf" in after
+    assert "raft" in after and "suite.worker.by_hand --suite.algorithm raft" in after
 
 
 @pytest.mark.stack
