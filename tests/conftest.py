@@ -26,42 +26,46 @@ NEEDS = {
     "cluster": "stack",
     "parsed": "slow",  # by OpenRLHF, which takes long to import
 }
-# The files that take longest, in that order: they begin first where files run side by side.
-LONGEST = (
-    "test_chaos",
-    "test_tutorial",
-    "test_dashboard",
-    "test_stack",
-    "test_cluster",
-    "test_end_to_end",
-    "test_resume",
-    "test_by_hand",
-    "test_matrices",
-    "test_arms",
-    "test_evaluation",
-    "test_pictures",
-    "test_results",
-    "test_table",
-    "test_lab",
-    "test_lab_command",
-    "test_cli",
-    "test_grading",
-    "test_equal_cost",
-    "test_against",
-    "test_dashboard_parts",
-    "test_history",
-    "test_entropy",
-)
+# About how long files take by themselves, in seconds; any other is taken for QUICK.
+SECONDS = {
+    **{"test_chaos": 308, "test_tutorial": 171, "test_by_hand": 130, "test_dashboard": 125},
+    **{"test_stack": 109, "test_cluster": 103, "test_end_to_end": 101, "test_resume": 97},
+    **{"test_matrices": 90, "test_arms": 75, "test_evaluation": 60, "test_pictures": 40},
+    **{"test_results": 60, "test_lab": 60, "test_table": 50, "test_grading": 45, "test_cli": 45},
+    **{"test_against": 40, "test_equal_cost": 35, "test_dashboard_parts": 35, "test_history": 25},
+    **{"test_audit": 25, "test_lab_command": 20, "test_plan": 20, "test_entropy": 20},
+}
+QUICK = 4
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are picked by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what its fixtures need; files that take long come first."""
+    """Mark each test with what its fixtures need, and put the files in a good order.
+
+    Where two files run side by side, only one of them is to start the stack as long as there are
+    others: two starts at once gain nothing, for each wants both cores.
+    """
+    files: dict[str, list[pytest.Item]] = {}
     for item in items:
         for fixture in NEEDS.keys() & set(item.fixturenames):
             item.add_marker(NEEDS[fixture])
-    place = {name: number for number, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+        files.setdefault(item.path.stem, []).append(item)
+    longest = sorted(files, key=lambda name: -SECONDS.get(name, QUICK))
+    heavy = [n for n in longest if any(item.get_closest_marker("stack") for item in files[n])]
+    light = [n for n in longest if n not in heavy]
+    items[:] = [item for name in _side_by_side(heavy, light) for item in files[name]]
+
+
+def _side_by_side(heavy: list[str], light: list[str]) -> list[str]:
+    """The order in which two workers that take the next file keep one of each kind running."""
+    order, busy = [], {"heavy": 0, "light": 0}
+    waiting = {"heavy": heavy[:], "light": light[:]}
+    while waiting["heavy"] or waiting["light"]:
+        kind = "heavy" if busy["heavy"] <= busy["light"] else "light"
+        kind = kind if waiting[kind] else "light" if kind == "heavy" else "heavy"
+        order.append(waiting[kind].pop(0))
+        busy[kind] += SECONDS.get(order[-1], QUICK)
+    return order
 
 
 @pytest.fixture(scope="session", autouse=True)
