@@ -26,46 +26,41 @@ NEEDS = {
     "cluster": "stack",
     "parsed": "slow",  # by OpenRLHF, which takes long to import
 }
-# About how long files take by themselves, in seconds; any other is taken for QUICK.
-SECONDS = {
-    **{"test_chaos": 308, "test_tutorial": 171, "test_by_hand": 130, "test_dashboard": 125},
-    **{"test_stack": 109, "test_cluster": 103, "test_end_to_end": 101, "test_resume": 97},
-    **{"test_matrices": 90, "test_arms": 75, "test_evaluation": 60, "test_pictures": 40},
-    **{"test_results": 60, "test_lab": 60, "test_table": 50, "test_grading": 45, "test_cli": 45},
-    **{"test_against": 40, "test_equal_cost": 35, "test_dashboard_parts": 35, "test_history": 25},
-    **{"test_audit": 25, "test_lab_command": 20, "test_plan": 20, "test_entropy": 20},
-}
-QUICK = 4
+# Files of which tests start the stack, the longest first. Two starts at once gain nothing, each
+# wants both cores, and Ray gives up on a node that takes too long: so these run one after the
+# other, beside the rest.
+STACK = (
+    *("test_chaos", "test_tutorial", "test_by_hand", "test_dashboard", "test_stack"),
+    *("test_cluster", "test_end_to_end", "test_resume", "test_matrices", "test_arms"),
+    *("test_evaluation", "test_sync"),
+)
+# Of the rest, those that take longest.
+LONGEST = ("test_results", "test_lab", "test_table", "test_grading", "test_cli", "test_pictures")
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are picked by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with what its fixtures need, and put the files in a good order.
-
-    Where two files run side by side, only one of them is to start the stack as long as there are
-    others: two starts at once gain nothing, for each wants both cores.
-    """
-    files: dict[str, list[pytest.Item]] = {}
+    """Mark each test with what its fixtures need; files that take long come first."""
     for item in items:
         for fixture in NEEDS.keys() & set(item.fixturenames):
             item.add_marker(NEEDS[fixture])
-        files.setdefault(item.path.stem, []).append(item)
-    longest = sorted(files, key=lambda name: -SECONDS.get(name, QUICK))
-    heavy = [n for n in longest if any(item.get_closest_marker("stack") for item in files[n])]
-    light = [n for n in longest if n not in heavy]
-    items[:] = [item for name in _side_by_side(heavy, light) for item in files[name]]
+        if item.get_closest_marker("stack") and item.path.stem not in STACK:
+            raise pytest.UsageError(f"{item.path} starts the stack: name it in conftest's STACK")
+    place = {name: number for number, name in enumerate((*STACK, *LONGEST))}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
-def _side_by_side(heavy: list[str], light: list[str]) -> list[str]:
-    """The order in which two workers that take the next file keep one of each kind running."""
-    order, busy = [], {"heavy": 0, "light": 0}
-    waiting = {"heavy": heavy[:], "light": light[:]}
-    while waiting["heavy"] or waiting["light"]:
-        kind = "heavy" if busy["heavy"] <= busy["light"] else "light"
-        kind = kind if waiting[kind] else "light" if kind == "heavy" else "heavy"
-        order.append(waiting[kind].pop(0))
-        busy[kind] += SECONDS.get(order[-1], QUICK)
-    return order
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Where tests run side by side: a file's stay together, and those of STACK's files too."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class OneStack(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "stack" if Path(file).stem in STACK else file
+
+    return OneStack(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,10 +34,10 @@ if __name__ == "__main__":
 os.environ.setdefault("STREAMLIT_LOGGER_LEVEL", "error")  # it misses its server
 
 from dashboard import queries, records, scores
-from dashboard.views.entropy import TITLES
 from suite.matrix.cell import Cell
-from suite.report import leaderboard as report
+from suite.metrics import ENTROPY_VIEW, drawn_by
 from suite.report import spending
+from suite.report.scores import Scores, base_numbers, run_numbers
 from suite.spool import spool
 from suite.store import Store, connect, history
 from suite.workspace import Workspace
@@ -180,7 +180,9 @@ def questions(workspace: Workspace, cell: Cell, steps: int) -> dict[str, Callabl
     seen, matrix, run = queries.snapshot(workspace.db), cell.matrix, cell.id
     scored = (matrix, "b", cell.model)
     subject = scores.Subject(seen.path, *scored, "")
-    traced = tuple(name for name in TITLES if name in METRICS)
+    traced = tuple(drawn_by(ENTROPY_VIEW, list(METRICS)))
+    with connect(workspace.db) as db:
+        counts = Scores.read(db, *scored)
     known = {"matrix": matrix, "run": run, "steps": steps}
 
     def asked(function: Callable[..., object], *values: object) -> tuple[str, Callable]:
@@ -219,8 +221,9 @@ def questions(workspace: Workspace, cell: Cell, steps: int) -> dict[str, Callabl
             asked(records.events, seen, run),
             asked(records.points, seen, run),
             asked(records.samples, seen, run, "b", 1.0, "", 40),
-            ("counts of the last evaluation", read(report.Scores.read, *scored)),
-            ("first and last values", read(report.run_numbers, matrix, cell.model)),
+            ("counts of the last evaluation", read(Scores.read, *scored)),
+            ("numbers of the leaderboard", read(run_numbers, counts)),
+            ("numbers of the base model", read(base_numbers, counts)),
             ("counts over the cost", read(spending.read, *scored, "gpu_hours")),
             *((f"SQL: {name}", read(fetch, sql)) for name, sql in ASKED.items()),
         ]
