@@ -184,6 +184,7 @@ def test_commands_and_words_are_single_tokens_and_strangers_are_unknown(tokenize
     assert tokenizer("1é\n2")["input_ids"][1:3] == [tokenizer.unk_token_id] * 2
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights_and_the_cache_is_used(tmp_path):
     pytest.importorskip("torch")
     from benchmarks.arithmetic.model import build, cached

@@ -271,6 +271,7 @@ def test_doubtful_answers_wait_for_ordinary_ones_and_leave_them_a_worker(monkeyp
         hanging.join()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_a_worker_stays_within_its_memory():
     limit = 700 << 20

@@ -481,6 +481,7 @@ def test_a_full_disk_keeps_the_former_snapshot(store, workspace, cells, monkeypa
     assert not list(Path(workspace.db.parent).glob("*.partial"))
 
 
+@pytest.mark.slow
 def test_copies_take_a_fifth_of_the_time_at_most(store, workspace, monkeypatch, tmp_path):
     """Copies that take 0.4 s are two seconds apart, even though there is news."""
     slow = tmp_path / "bin"

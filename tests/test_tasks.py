@@ -190,6 +190,7 @@ def test_every_gold_of_every_file_earns_its_own_point():
     assert {verdict.status for verdict in verdicts} == {"correct"}
 
 
+@pytest.mark.slow
 @needs_shared
 def test_every_gold_of_the_known_benchmarks_parses():
     """Through math-verify itself: what it cannot parse equals nothing, not even itself."""
