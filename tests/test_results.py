@@ -585,10 +585,10 @@ def test_what_an_interval_says_of_a_claim(expect, low, high, p, text):
     claim = claims.Claim(
         claim="x", source="y", measure="pass@1", arm="a", against="b", expect=expect, within=within
     )
-    verdict = claims.Verdict(claim, 3, (low + high) / 2, low, high, p)
+    verdict = claims.ClaimVerdict(claim, 3, (low + high) / 2, low, high, p)
     assert verdict.text == text
-    assert claims.Verdict(claim).text == "not measured"
-    many = [verdict, *[claims.Verdict(claim, 3, 0.0, -1.0, 1.0, 0.9)] * 9]
+    assert claims.ClaimVerdict(claim).text == "not measured"
+    many = [verdict, *[claims.ClaimVerdict(claim, 3, 0.0, -1.0, 1.0, 0.9)] * 9]
     assert claims.together(many) == []  # ten times 0.01 is more than 0.05
 
 
